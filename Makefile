@@ -1,0 +1,42 @@
+# make demo | make test | make lab: each prepares .venv by itself. Override: PYTHON, EPOCHS.
+PYTHON ?= python3
+EPOCHS ?= 20
+BIN := .venv/bin
+export KERAS_BACKEND := tensorflow
+export TF_CPP_MIN_LOG_LEVEL := 3
+
+.PHONY: demo test lab lint requirements clean
+
+demo: .venv/ready
+	$(BIN)/python train_VAE.py --data mnist --epochs $(EPOCHS) --latent-dimensions 2 --out pickles/demo --overwrite
+	$(BIN)/python -m vae_lib manifold pickles/demo --out img/demo.png
+	$(BIN)/python -m vae_lib animate pickles/demo --out img/demo.gif
+	@echo "The run is in pickles/demo, its manifold in img/demo.png, its spiral in img/demo.gif."
+
+test: .venv/ready
+	$(BIN)/python -m pytest
+
+lab: .venv/ready
+	$(BIN)/jupyter lab --notebook-dir=notebooks
+
+lint: .venv/ready
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+# The pins, from the bounds in pyproject.toml; needs uv.
+requirements:
+	uv pip compile pyproject.toml --extra dev --universal --fork-strategy fewest --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-header --no-annotate --upgrade -o requirements.txt
+
+.venv/ready: requirements.txt pyproject.toml
+	@$(PYTHON) -c "import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))" || { \
+	  echo "Python 3.11, 3.12 or 3.13 is needed, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || echo missing);" \
+	    "name one that you have, for example: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 2; }
+	@$(PYTHON) -c "import venv, ensurepip" 2>/dev/null || { \
+	  echo "'$(PYTHON)' lacks its venv module: install it (on Debian and Ubuntu the package python3-venv)." >&2; exit 2; }
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+clean:
+	rm -rf .venv

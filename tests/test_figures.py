@@ -1,0 +1,104 @@
+"""Tiles, PNG and GIF files, and the pictures of a run."""
+
+import imageio.v3 as iio
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from PIL import Image
+
+from vae_lib import figures, gallery, latent
+from vae_lib.config import UserError, VAEConfig
+from vae_lib.model import VAE
+from vae_lib.runs import Encodings, load_run, save_run
+
+
+def test_tiles_go_row_by_row():
+    images = np.arange(5, dtype=np.uint8).reshape(5, 1, 1, 1) * np.ones([1, 2, 3, 1], np.uint8)
+    picture = figures.tile(images, columns=3)
+    assert picture.shape == (4, 9, 1)
+    np.testing.assert_array_equal(picture[::2, ::3, 0], [[0, 1, 2], [3, 4, 0]])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_png_comes_back_as_written(tmp_path, channels):
+    image = np.random.default_rng(0).integers(0, 256, (8, 9, channels), dtype=np.uint8)
+    back = iio.imread(figures.write_image(tmp_path / "new" / "a.png", image))
+    np.testing.assert_array_equal(back.reshape(image.shape), image)
+
+
+@pytest.mark.parametrize("frame_ms", [20, 40])
+def test_a_gif_keeps_its_frames_and_delays(tmp_path, frame_ms):
+    frames = np.linspace(0, 1, 12).reshape(12, 1, 1, 1) * np.ones([1, 8, 8, 1])
+    path = figures.write_gif(tmp_path / "a.gif", frames, frame_ms=frame_ms)
+    with Image.open(path) as gif:
+        assert gif.n_frames == 12
+        assert gif.info["loop"] == 0
+        for i in range(12):
+            gif.seek(i)
+            assert gif.info["duration"] == frame_ms
+            assert np.abs(np.asarray(gif.convert("L")).astype(int) - round(i / 11 * 255)).max() <= 2
+    assert [p.name for p in tmp_path.iterdir()] == ["a.gif"]
+
+
+@pytest.mark.parametrize("frame_ms", [0, 10, 25])
+def test_delays_that_viewers_do_not_keep_are_refused(tmp_path, frame_ms):
+    with pytest.raises(UserError):
+        figures.write_gif(tmp_path / "a.gif", np.zeros([2, 4, 4, 1]), frame_ms=frame_ms)
+
+
+def test_a_picture_that_cannot_be_written_says_so(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        figures.write_image(tmp_path / "file" / "a.png", np.zeros([2, 2, 1]))
+
+
+def test_the_manifold_is_the_decoded_grid(small_run):
+    run = load_run(small_run)
+    values = latent.axis_values(5)
+    picture = gallery.manifold(run, values)
+    assert picture.shape == (140, 140, 1)
+    corner = run.model.decode_arrays([[values[-1], values[-1]]])[0]  # the largest z_1 and z_2: top right
+    assert np.abs(picture[:28, -28:].astype(int) - figures.to_bytes(corner)).max() <= 1
+
+
+def test_the_spiral_shows_the_same_tiles(small_run):
+    run = load_run(small_run)
+    values = latent.axis_values(4)
+    frames = gallery.spiral_frames(run, values)
+    picture = gallery.manifold(run, values)
+    tiles = {picture[r : r + 28, c : c + 28].tobytes() for r in range(0, 112, 28) for c in range(0, 112, 28)}
+    assert {frame.tobytes() for frame in frames} == tiles
+    assert len(frames) == 16
+    np.testing.assert_array_equal(frames[0], picture[:28, :28])
+    assert gallery.spiral_frames(run, values, scale=4).shape == (16, 112, 112, 1)
+
+
+def test_planes_above_two_dimensions(tmp_path):
+    config = VAEConfig(4, num_filters=4, hidden_units=16)
+    codes = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    encodings = Encodings(codes, codes, np.zeros(50, np.int64))
+    values = latent.axis_values(3)
+    with_codes = load_run(save_run(tmp_path / "a", VAE(config), encodings=encodings))
+    without = load_run(save_run(tmp_path / "b", VAE(config)))
+    principal = latent.principal_plane(latent.grid(values), codes)
+    np.testing.assert_array_equal(gallery.plane_codes(with_codes, values), principal)
+    diagonal = latent.diagonal_plane(latent.grid(values), 4)
+    np.testing.assert_array_equal(gallery.plane_codes(with_codes, values, "diagonal"), diagonal)
+    np.testing.assert_array_equal(gallery.plane_codes(without, values), diagonal)
+    with pytest.raises(UserError, match="diagonal"):
+        gallery.plane_codes(without, values, "principal")
+
+
+def test_plots_draw_on_the_axes_they_are_given():
+    figure, axes = plt.subplots(2, 2)
+    images = np.zeros([6, 4, 4, 1])
+    history = [{"epoch": e, "train_elbo": -9.0 / e, "test_elbo": -10.0 / e} for e in (1.0, 2.0)]
+    assert figures.show_images(images, 3, axes[0, 0]) is axes[0, 0]
+    assert axes[0, 0].images[0].get_array().shape == (8, 12)
+    figures.show_manifold(np.zeros([40, 40, 1]), np.linspace(-2, 2, 5), axes[0, 1])
+    assert [t.get_text() for t in axes[0, 1].get_xticklabels()] == ["-2.0", "-1.0", "0.0", "1.0", "2.0"]
+    lines = figures.show_history(history, axes[1, 0]).lines
+    np.testing.assert_array_equal(lines[1].get_ydata(), [10.0, 5.0])
+    figures.show_codes(np.zeros([3, 2]), np.array([0, 1, 2]), ("a", "b", "c"), axes[1, 1])
+    assert [t.get_text() for t in axes[1, 1].get_legend().get_texts()] == ["a", "b", "c"]
+    plt.close(figure)

@@ -1,0 +1,136 @@
+"""Shapes, sampling, seeds and likelihoods of the model."""
+
+import numpy as np
+import pytest
+
+from tests.conftest import random_images
+from vae_lib.backend import keras, tf
+from vae_lib.config import VAEConfig
+from vae_lib.model import VAE, feature_size
+
+
+def small_vae(**options) -> VAE:
+    return VAE(VAEConfig(**{"latent_dim": 2, "num_filters": 4, "hidden_units": 16} | options))
+
+
+@pytest.mark.parametrize("im_dim", [8, 9, 11, 16, 25, 28, 31, 33, 48, 64])
+@pytest.mark.parametrize("latent_dim", [1, 2, 10])
+def test_every_size_comes_back_as_asked(im_dim, latent_dim):
+    vae = small_vae(im_dim=im_dim, latent_dim=latent_dim)
+    x = vae.prepare(tf.constant(random_images(3, im_dim)))
+    z_mean, z_log_var = vae.encode(x)
+    assert z_mean.shape == z_log_var.shape == (3, latent_dim)
+    assert vae.decode(z_mean).shape == (3, im_dim, im_dim, 1)
+    assert feature_size(im_dim)[0] <= 8
+
+
+@pytest.mark.parametrize("batch", [1, 7, 50])
+def test_any_batch_size_and_an_unknown_one(batch):
+    vae = small_vae()
+    images = random_images(batch)
+    for terms in (vae.elbo_of_bytes(tf.constant(images), tf.constant([0, 0])), vae.elbo_arrays(images)):
+        assert [part.shape for part in terms] == [(batch,)] * 3
+    function = tf.function(vae.reconstruct, input_signature=[tf.TensorSpec([None, 28, 28, 1])])
+    assert function(tf.zeros([batch, 28, 28, 1])).shape == (batch, 28, 28, 1)
+
+
+def test_colour_images():
+    vae = small_vae(channels=3, likelihood="gaussian")
+    assert vae.sample(2).shape == (2, 28, 28, 3)
+    assert vae.elbo_arrays(random_images(3, channels=3)).nll.shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "binarize"),
+    [("bernoulli", "threshold"), ("bernoulli", "dynamic"), ("continuous_bernoulli", "none"), ("gaussian", "none")],
+)
+def test_the_elbo_is_minus_reconstruction_and_kl_under_each_likelihood(likelihood, binarize):
+    vae = small_vae(likelihood=likelihood, binarize=binarize)
+    images = tf.constant(random_images(6))
+    terms = vae.elbo_of_bytes(images, tf.constant([1, 2]))
+    np.testing.assert_allclose(terms.elbo, -(terms.nll + terms.kl), rtol=1e-6)
+    again = vae.elbo_of_bytes(images, tf.constant([1, 2]))
+    np.testing.assert_array_equal(terms.nll, again.nll)
+    assert (terms.nll != vae.elbo_of_bytes(images, tf.constant([1, 3])).nll).numpy().all()
+    assert (terms.kl >= 0).numpy().all()
+    decoded = vae.decode(tf.random.stateless_normal([100, 2], [0, 0]) * 5).numpy()
+    assert decoded.min() >= 0
+    assert decoded.max() <= 1
+
+
+def test_sampling_has_the_posteriors_moments_and_lets_gradients_through():
+    vae = small_vae()
+    x = tf.repeat(vae.prepare(tf.constant(random_images(1))), 10_000, axis=0)
+    epsilon, _ = vae.noise(10_000, tf.constant([5, 0]))
+    assert np.abs(np.mean(epsilon, axis=0)).max() < 0.05
+    assert np.abs(np.std(epsilon, axis=0) - 1).max() < 0.03
+    with tf.GradientTape() as tape:
+        z_mean, z_log_var = vae.encode(x[:8])
+        tape.watch([z_mean, z_log_var])
+        z = z_mean + tf.exp(0.5 * z_log_var) * epsilon[:8]
+        loss = tf.reduce_mean(vae.nll(x[:8], vae.decode_logits(z)))
+    assert all(np.abs(g).min() > 0 for g in tape.gradient(loss, [z_mean, z_log_var]))
+
+
+def test_the_log_variance_is_bounded():
+    vae = small_vae()
+    vae.encoder.layers[-1].bias.assign(tf.fill([4], 1e6))
+    terms = vae.elbo_of_bytes(tf.constant(random_images(2)), tf.constant([0, 0]))
+    assert np.isfinite(vae.encode(tf.zeros([1, 28, 28, 1])).z_log_var).all()
+    assert np.isfinite(terms.nll).all()
+
+
+def test_thresholded_pixels_are_bits_split_at_one_half():
+    vae = small_vae()
+    images = tf.reshape(tf.constant([0, 127, 128, 255], tf.uint8), [1, 2, 2, 1])
+    np.testing.assert_array_equal(np.ravel(vae.prepare(images)), [0, 0, 1, 1])
+
+
+def test_dynamic_binarization_has_the_grey_values_as_probabilities():
+    vae = small_vae(binarize="dynamic")
+    images = tf.fill([400, 28, 28, 1], tf.constant(51, tf.uint8))  # 51 / 255 = 0.2
+    _, uniform = vae.noise(400, tf.constant([0, 0]))
+    bits = vae.prepare(images, uniform).numpy()
+    assert set(np.unique(bits)) == {0.0, 1.0}
+    assert bits.mean() == pytest.approx(0.2, abs=0.003)
+
+
+def test_dynamic_binarization_is_independent_of_the_sampling_noise():
+    vae = small_vae(binarize="dynamic", latent_dim=28 * 28)
+    epsilon, uniform = vae.noise(100, tf.constant([0, 0]))
+    correlation = np.corrcoef(np.ravel(epsilon), np.ravel(uniform))[0, 1]
+    assert abs(correlation) < 4 / np.sqrt(100 * 28 * 28)
+
+
+def test_weights_follow_from_the_seed_alone():
+    keras.utils.set_random_seed(1)
+    first = small_vae(seed=4)
+    keras.utils.set_random_seed(2)
+    second, other = small_vae(seed=4), small_vae(seed=5)
+    for a, b in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(first.get_weights()[0], other.get_weights()[0])
+
+
+def test_keras_compile_fit_and_evaluate_lower_the_same_loss(sample):
+    vae = small_vae()
+    x = vae.prepare(tf.constant(sample.train_images[:500])).numpy()
+    vae.compile(keras.optimizers.Adam(3e-3))
+    before = vae.evaluate(x, batch_size=500, verbose=0)
+    vae.fit(x, epochs=3, batch_size=50, verbose=0)
+    after = vae.evaluate(x, batch_size=500, verbose=0)
+    assert after < before - 100
+    epsilon, _ = vae.noise(500, tf.constant([0, 30]))  # 3 epochs of 10 steps
+    assert after == pytest.approx(-float(tf.reduce_mean(vae.elbo(x, epsilon).elbo)), rel=1e-4)
+
+
+def test_batched_arrays_equal_single_calls():
+    vae = small_vae()
+    images = random_images(7)
+    whole = vae.encode(vae.prepare(tf.constant(images)))
+    parts = vae.encode_arrays(images, batch_size=3)
+    np.testing.assert_allclose(parts.z_mean, whole.z_mean, atol=1e-5)
+    z = np.random.default_rng(0).normal(size=(7, 2))
+    np.testing.assert_allclose(
+        vae.decode_arrays(z, batch_size=3), vae.decode(tf.constant(z, tf.float32)), atol=1e-5
+    )

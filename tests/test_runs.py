@@ -1,0 +1,89 @@
+"""Run folders: what they hold, that they are complete or absent, and that they come back equal."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.conftest import run_python, small
+from vae_lib.config import UserError, VAEConfig
+from vae_lib.model import VAE
+from vae_lib.runs import Encodings, list_runs, load_run, save_run, start_run
+
+TINY = VAEConfig(2, num_filters=4, hidden_units=16)
+
+
+def test_a_run_comes_back_equal_in_a_fresh_process(small_run, sample):
+    assert {p.name for p in small_run.iterdir()} == {
+        "config.json", "model.weights.h5", "history.csv", "metrics.json", "encodings.npz",
+    }  # fmt: skip
+    script = (
+        "import sys, numpy as np; from vae_lib import load_run, load_data;"
+        "r = load_run(sys.argv[1]); x = load_data('mnist', source='sample').test_images[:100];"
+        "print(repr(r.metrics['test']['elbo']), repr(-r.history[-1]['test_elbo']),"
+        "repr(float(r.model.elbo_arrays(x, seed=20).elbo.astype(np.float64).mean())))"
+    )
+    result = run_python("-c", script, str(small_run))
+    assert result.returncode == 0, result.stderr
+    recorded, history, recomputed = map(float, result.stdout.split())
+    assert recorded == -history
+    assert recomputed == pytest.approx(recorded, abs=1e-3)
+    encodings = load_run(small_run).encodings
+    codes = load_run(small_run).model.encode_arrays(small(sample).test_images)
+    np.testing.assert_allclose(encodings.z_mean, codes.z_mean, atol=1e-5)
+    np.testing.assert_array_equal(encodings.labels, small(sample).test_labels)
+
+
+def test_an_existing_run_is_not_overwritten_without_being_told(tmp_path):
+    first, second = VAE(TINY), VAE(TINY.replace(seed=1))
+    save_run(tmp_path / "run", first, metrics={"n": 1})
+    with pytest.raises(UserError, match="overwrite"):
+        save_run(tmp_path / "run", second)
+    assert load_run(tmp_path / "run").metrics == {"n": 1}
+    save_run(tmp_path / "run", second, metrics={"n": 2}, overwrite=True)
+    assert load_run(tmp_path / "run").metrics == {"n": 2}
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_save_that_fails_leaves_the_old_run_and_nothing_else(tmp_path):
+    save_run(tmp_path / "run", VAE(TINY), metrics={"n": 1})
+    with pytest.raises(TypeError):
+        save_run(tmp_path / "run", VAE(TINY), metrics={"n": object()}, overwrite=True)
+    assert load_run(tmp_path / "run").metrics == {"n": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+def test_default_names_carry_time_data_and_dimensions_and_never_collide(tmp_path, monkeypatch):
+    monkeypatch.setattr("vae_lib.runs.project_dir", lambda name: tmp_path)
+    names = {start_run(TINY).name for _ in range(3)}
+    assert len(names) == 3
+    assert all("_mnist_2" in name for name in names)
+
+
+def test_finished_runs_are_listed_and_unfinished_ones_are_refused(tmp_path):
+    save_run(tmp_path / "b", VAE(TINY))
+    partial = start_run(TINY, tmp_path / "a")
+    assert list_runs(tmp_path) == ["b"]
+    with pytest.raises(UserError, match="not finished"):
+        load_run(partial)
+
+
+def test_damage_is_recognised(tmp_path):
+    path = save_run(tmp_path / "run", VAE(TINY), encodings=Encodings(*np.zeros([3, 2, 2], np.float32)))
+    weights = path / "model.weights.h5"
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(UserError, match="damaged"):
+        load_run(path)
+    record = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(record | {"format": 99}))
+    with pytest.raises(UserError, match="format 99"):
+        load_run(path)
+
+
+def test_an_unknown_run_names_the_nearest(tmp_path, monkeypatch):
+    monkeypatch.setattr("vae_lib.runs.project_dir", lambda name: tmp_path)
+    save_run(tmp_path / "mnist_2", VAE(TINY))
+    with pytest.raises(UserError, match="did you mean 'mnist_2'"):
+        load_run("mnits_2")

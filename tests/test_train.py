@@ -1,0 +1,90 @@
+"""The training loop: modes, batches, traces, learning, repeatability."""
+
+import numpy as np
+import pytest
+
+from tests.conftest import small
+from vae_lib.backend import tf
+from vae_lib.config import UserError, VAEConfig
+from vae_lib.model import VAE
+from vae_lib.train import Trainer, fit, learning_rate, plan_epoch
+
+TINY = {"latent_dim": 2, "num_filters": 4, "hidden_units": 16, "epochs": 2}
+
+
+def trained(sample, **options):
+    model = VAE(VAEConfig(**(TINY | options)))
+    return fit(model, small(sample, 430, 50)), model.get_weights()
+
+
+def test_a_plan_holds_every_image_once_and_fills_up_with_weight_zero():
+    plan = plan_epoch(103, 10, seed=1, epoch=0)
+    assert plan.indices.shape == plan.weights.shape == (11, 10)
+    assert sorted(plan.indices[plan.weights == 1]) == list(range(103))
+    assert plan.weights.sum() == 103
+    same, other = plan_epoch(103, 10, 1, 0), plan_epoch(103, 10, 1, 1)
+    np.testing.assert_array_equal(plan.indices, same.indices)
+    assert not np.array_equal(plan.indices, other.indices)
+
+
+@pytest.mark.parametrize("binarize", ["threshold", "dynamic"])
+def test_eager_graph_and_xla_give_the_same_losses(sample, binarize):
+    histories = [trained(sample, mode=mode, binarize=binarize)[0] for mode in ("eager", "graph", "xla")]
+    for key in histories[0][0]:
+        values = np.array([[row[key] for row in history] for history in histories])
+        np.testing.assert_allclose(values[1:], values[[0, 0]], rtol=1e-4, err_msg=key)
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "continuous_bernoulli", "gaussian"])
+def test_two_runs_from_one_seed_are_bit_identical(sample, likelihood):
+    (first, a), (second, b) = (trained(sample, likelihood=likelihood) for _ in range(2))
+    assert first == second
+    assert all(x.tobytes() == y.tobytes() for x, y in zip(a, b, strict=True))
+
+
+def test_a_graph_is_traced_once_odd_last_batch_included(sample):
+    trainer = Trainer(VAE(VAEConfig(**TINY)), sample.train_images[:430])
+    for epoch in range(2):
+        trainer.run_epoch(epoch)
+    assert trainer.run_steps.experimental_get_tracing_count() == 1
+
+
+def test_the_filled_up_batch_counts_its_real_images_only(sample):
+    """A batch filled up with weight 0 takes the same step as the images alone."""
+    images = sample.train_images[:10]
+    steps = []
+    for size, weights in ((10, np.ones(10)), (16, np.r_[np.ones(10), np.zeros(6)])):
+        trainer = Trainer(VAE(VAEConfig(**(TINY | {"batch_size": size, "mode": "eager"}))), images)
+        epsilon, _ = trainer.model.noise(16, tf.constant([0, 0]))
+        batch = tf.gather(tf.constant(images), np.arange(size) % 10)
+        losses = trainer.train_step(batch, tf.constant(weights, tf.float32), epsilon[:size], None)
+        steps.append((losses.numpy(), trainer.model.get_weights()))
+    np.testing.assert_allclose(steps[0][0], steps[1][0], rtol=1e-5)
+    for a, b in zip(steps[0][1], steps[1][1], strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "continuous_bernoulli", "gaussian"])
+def test_training_raises_the_test_elbo(sample, likelihood):
+    history, _ = trained(sample, likelihood=likelihood, epochs=6, learning_rate=3e-3)
+    assert [row["epoch"] for row in history] == [1, 2, 3, 4, 5, 6]
+    assert history[-1]["test_elbo"] > history[0]["test_elbo"] + 50
+    assert history[-1]["test_elbo"] == pytest.approx(-(history[-1]["test_nll"] + history[-1]["test_kl"]))
+
+
+def test_beta_zero_lets_the_kl_grow(sample):
+    kl = [trained(sample, beta=beta, epochs=5)[0][-1]["train_kl"] for beta in (0.0, 1.0)]
+    assert kl[0] > 2 * kl[1]
+
+
+def test_the_cosine_schedule_ends_at_zero():
+    schedule = learning_rate(VAEConfig(2, learning_rate=0.5), 100)
+    assert float(schedule(0)) == pytest.approx(0.5)
+    assert float(schedule(50)) == pytest.approx(0.25)
+    assert float(schedule(100)) == pytest.approx(0.0, abs=1e-7)
+
+
+def test_a_loss_that_blows_up_stops_with_a_hint(sample):
+    model = VAE(VAEConfig(**(TINY | {"learning_rate": 1e6, "likelihood": "gaussian"})))
+    with pytest.raises(UserError, match="--learning-rate"):
+        fit(model, small(sample))

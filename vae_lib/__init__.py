@@ -1,0 +1,39 @@
+"""Variational auto-encoders in TensorFlow: data, model, training, evaluation and pictures of the latent space.
+
+The public names below are loaded on first use, so that ``import vae_lib`` does not import TensorFlow.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "VAEConfig": "config",
+    "UserError": "config",
+    "load_data": "data",
+    "ImageData": "data",
+    "VAE": "model",
+    "Elbo": "model",
+    "Run": "runs",
+    "save_run": "runs",
+    "load_run": "runs",
+    "list_runs": "runs",
+    "Trainer": "train",
+    "train_run": "train",
+    "evaluate_elbo": "evaluate",
+}
+__all__ = sorted(_HOME)  # noqa: PLE0605 - the names are a literal table above
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        module = importlib.import_module(f"vae_lib.{_HOME[name]}")
+        return getattr(module, name)
+    raise AttributeError(f"module 'vae_lib' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

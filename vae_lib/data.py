@@ -1,0 +1,172 @@
+"""Images through one function: `load_data` finds a source, decodes it once and keeps the result.
+
+Sources in order: the decoded cache, TFDS prepared on disk, a TFDS download, the bundled sample.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from vae_lib import sources
+from vae_lib.config import DATASETS, UserError, one_of
+
+CACHE_VERSION = 1  # raise it when decoding, cropping, resizing or splitting changes
+ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+
+
+class ImageData(NamedTuple):
+    """A data set: images (N, H, W, C) uint8, labels (N,) int64, their names, and where it all came from.
+
+    ``source`` is 'tfds' (the full set), 'sample' (the bundled one) or 'folder'.
+    """
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    label_names: tuple[str, ...]
+    source: str
+
+
+def load_data(
+    name: str,
+    im_dim: int = 28,
+    *,
+    source: str = "auto",
+    cache_dir: str | os.PathLike[str] | None = None,
+    hold_out_sample: bool = False,
+) -> ImageData:
+    """Images of ``name``: 'mnist', 'fashion_mnist', 'faces', or a folder of your own.
+
+    ``im_dim`` is the side in pixels; ``source`` is 'auto', 'tfds', 'sample' or a folder of prepared TFDS data.
+    ``hold_out_sample`` leaves every image of the bundled sample out of the training part, so that the sample
+    is held-out data. Arrays from the cache are memory-mapped and read-only. Raises `UserError`.
+    """
+    if not isinstance(im_dim, int) or not 8 <= im_dim <= 1024:
+        raise UserError(f"im_dim must be a whole number from 8 to 1024, not {im_dim!r}.")
+    if name not in DATASETS:
+        return _folder(name, im_dim)
+    data_dir = sources.tfds_dir()
+    if source not in ("auto", "tfds", "sample"):
+        if not Path(source).is_dir():
+            one_of("source", source, ("auto", "tfds", "sample"))
+        data_dir, source = Path(source), "tfds"
+    if source == "sample":
+        return _image_data(sources.read_sample(name, im_dim), "sample")
+    found = _full_set(name, im_dim, data_dir, Path(cache_dir or default_cache_dir()))
+    if found is not None:
+        return _without_sample(found, name) if hold_out_sample else found
+    where = f"{name} is not prepared under {data_dir} and its host does not answer"
+    if source == "tfds":
+        raise UserError(f"{where}: connect to the network, or use the source 'sample'.")
+    data = _image_data(sources.read_sample(name, im_dim), "sample")
+    sources.notice(f"{where}; using the bundled sample of {len(data.train_images)} training images.")
+    return data
+
+
+def _full_set(name: str, im_dim: int, data_dir: Path, cache: Path) -> ImageData | None:
+    """The whole data set from the cache, from disk or from the network, in this order; None without any."""
+    prepared = sources.prepared_folder(name, data_dir)
+    key = f"{name}-{im_dim}-v{CACHE_VERSION}-"
+    entry = cache / (key + _fingerprint(prepared)) if prepared else next(iter(sorted(cache.glob(key + "*"))), None)
+    if entry is not None and (cached := _read_cache(entry)) is not None:
+        return cached
+    if prepared is None:
+        if not sources.host_answers(name):
+            return None
+        sources.notice(f"downloading {name} to {data_dir} with TensorFlow Datasets.")
+    splits = sources.read_tfds(name, im_dim, data_dir, download=prepared is None)
+    prepared = sources.prepared_folder(name, data_dir)
+    assert prepared is not None, "read_tfds returns only from a prepared folder"
+    return _write_cache(cache / (key + _fingerprint(prepared)), _image_data(splits, "tfds"))
+
+
+def _folder(name: str, im_dim: int) -> ImageData:
+    if not Path(name).is_dir():
+        near = difflib.get_close_matches(name, DATASETS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(DATASETS)}, or a folder."
+        raise UserError(f"data {name!r} is neither a data set nor a folder of images: {hint}")
+    return _image_data(sources.read_folder(Path(name), im_dim), "folder")
+
+
+def _image_data(splits: sources.Splits, source: str) -> ImageData:
+    return ImageData(*splits.train, *splits.test, splits.label_names, source)
+
+
+def _without_sample(data: ImageData, name: str) -> ImageData:
+    """``data`` less every training image whose bytes are in the bundled sample."""
+    sample = sources.read_sample(name, data.train_images.shape[1])
+    known = {image.tobytes() for part in (sample.train, sample.test) for image in part.images}
+    keep = np.array([image.tobytes() not in known for image in data.train_images])
+    return data._replace(train_images=data.train_images[keep], train_labels=data.train_labels[keep])
+
+
+# ---- The decoded cache -------------------------------------------------------------------------------------
+
+
+def default_cache_dir() -> Path:
+    """``VAE_LIB_CACHE``, or vae_lib under ``XDG_CACHE_HOME``, or ~/.cache/vae_lib."""
+    if own := os.environ.get("VAE_LIB_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vae_lib"
+
+
+def _fingerprint(prepared: Path) -> str:
+    """Twelve hex digits that tell one prepared data set from another of the same name and version."""
+    return hashlib.sha256((prepared / "dataset_info.json").read_bytes()).hexdigest()[:12]
+
+
+def _read_cache(entry: Path) -> ImageData | None:
+    """A cached data set, memory-mapped; None where it is missing, and also, with a notice, where it is damaged."""
+    if not entry.is_dir():
+        return None
+    try:
+        names = tuple(json.loads((entry / "label_names.json").read_text("utf-8")))
+        arrays = {f: np.load(entry / f"{f}.npy", mmap_mode="r", allow_pickle=False) for f in ARRAYS}
+    except (OSError, ValueError, EOFError) as error:
+        sources.notice(f"the cache {entry} is damaged ({error}); making it again.")
+        shutil.rmtree(entry, ignore_errors=True)
+        return None
+    return ImageData(**arrays, label_names=names, source="tfds")
+
+
+def _write_cache(entry: Path, data: ImageData) -> ImageData:
+    """Keep ``data`` under ``entry`` (complete or not at all) and return it memory-mapped; with a notice and
+    unchanged where that cannot be written."""
+    staging = None
+    try:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".writing-", dir=entry.parent))
+        for field in ARRAYS:
+            np.save(staging / f"{field}.npy", getattr(data, field), allow_pickle=False)
+        (staging / "label_names.json").write_text(json.dumps(data.label_names), "utf-8")
+        with contextlib.suppress(FileExistsError):
+            _rename_new(staging, entry)
+    except OSError as error:
+        sources.notice(f"cannot keep decoded images under {entry.parent} ({error.strerror}); going on without.")
+        return data
+    finally:
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)
+    return _read_cache(entry) or data
+
+
+def _rename_new(staging: Path, entry: Path) -> None:
+    """Move a folder to a name that is free; FileExistsError where another process was first."""
+    try:
+        staging.rename(entry)
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+            raise FileExistsError(str(entry)) from error
+        raise

@@ -1,0 +1,156 @@
+"""Arrays in, pictures out: matplotlib axes, and PNG and GIF files of image grids. No model is called here."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import imageio.v3 as iio
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from PIL import Image
+
+from vae_lib.config import UserError
+
+MIN_FRAME_MS = 20  # viewers show anything shorter much slower
+
+
+def use_style() -> None:
+    """One look for all figures of a notebook; sets the figure size, so that its printed size is stable."""
+    plt.rcParams.update(
+        {
+            "figure.figsize": (6.4, 4.0),
+            "figure.dpi": 100,
+            "figure.constrained_layout.use": True,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "image.cmap": "gray",
+            "image.interpolation": "nearest",
+            "font.size": 10,
+        }
+    )
+
+
+def to_bytes(images: np.ndarray) -> np.ndarray:
+    """Images in [0, 1] as 0..255, any shape, uint8; uint8 images are returned as they are."""
+    if images.dtype == np.uint8:
+        return images
+    return np.round(np.clip(images, 0.0, 1.0) * 255).astype(np.uint8)
+
+
+def tile(images: np.ndarray, columns: int) -> np.ndarray:
+    """One picture of many, row by row, (N, H, W, C) -> (rows * H, columns * W, C); spare tiles are black."""
+    n, height, width, channels = images.shape
+    rows = -(-n // columns)
+    padded = np.zeros((rows * columns, height, width, channels), images.dtype)
+    padded[:n] = images
+    grid = padded.reshape(rows, columns, height, width, channels)
+    return grid.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, channels)
+
+
+def enlarge(image: np.ndarray, factor: int) -> np.ndarray:
+    """An image (H, W, C) uint8 scaled up by a whole factor with smooth (bicubic) interpolation."""
+    if factor < 1:
+        raise UserError(f"the scale must be at least 1, not {factor}.")
+    if factor == 1:
+        return image
+    height, width = image.shape[0] * factor, image.shape[1] * factor
+    picture = Image.fromarray(_squeeze(image)).resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(picture).reshape(height, width, image.shape[2])
+
+
+def _squeeze(image: np.ndarray) -> np.ndarray:
+    return image[..., 0] if image.shape[-1] == 1 else image
+
+
+def write_image(path: str | os.PathLike[str], image: np.ndarray) -> Path:
+    """Write an image (H, W, C) in [0, 1] or uint8, complete or not at all; the suffix names the format."""
+    target = _writable(path)
+    with _staged(target) as staging:
+        iio.imwrite(staging, _squeeze(to_bytes(image)))
+    return target
+
+
+def write_gif(path: str | os.PathLike[str], frames: np.ndarray, *, frame_ms: int = 40, loop: bool = True) -> Path:
+    """Write frames (T, H, W, C) in [0, 1] or uint8 as a GIF, ``frame_ms`` milliseconds each; returns the path.
+
+    Raises `UserError` under 20 ms, which viewers replace by a much longer time, or where it can't be written.
+    """
+    if frame_ms < MIN_FRAME_MS or frame_ms % 10:
+        raise UserError(f"a frame takes a multiple of 10 ms, at least {MIN_FRAME_MS}, not {frame_ms}.")
+    target = _writable(path)
+    images = to_bytes(frames)
+    with _staged(target) as staging:
+        iio.imwrite(staging, _squeeze(images), duration=frame_ms, loop=0 if loop else 1, plugin="pillow")
+    return target
+
+
+def _writable(path: str | os.PathLike[str]) -> Path:
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {target}: {error.strerror}.") from None
+    return target
+
+
+@contextlib.contextmanager
+def _staged(target: Path) -> Iterator[Path]:
+    """A temporary name beside ``target`` that replaces it on success and is removed otherwise."""
+    staging = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
+    try:
+        yield staging
+        staging.replace(target)
+    except OSError as error:
+        raise UserError(f"cannot write {target}: {error.strerror or error}.") from None
+    finally:
+        staging.unlink(missing_ok=True)
+
+
+# ---- matplotlib --------------------------------------------------------------------------------------------
+
+
+def show_images(images: np.ndarray, columns: int = 10, ax: Axes | None = None) -> Axes:
+    """Images (N, H, W, C) as one tiled picture without ticks."""
+    ax = ax or plt.gca()
+    picture = tile(to_bytes(images), columns)
+    ax.imshow(_squeeze(picture), cmap="gray", vmin=0, vmax=255)
+    ax.set_axis_off()
+    return ax
+
+
+def show_manifold(picture: np.ndarray, values: Sequence[float], ax: Axes | None = None) -> Axes:
+    """A tiled manifold (n * H, n * W, C) whose axes are labelled with the latent coordinates ``values`` (n,)."""
+    ax = ax or plt.gca()
+    height, n = picture.shape[0], len(values)
+    ax.imshow(_squeeze(to_bytes(picture)), cmap="gray", vmin=0, vmax=255)
+    shown = np.unique(np.linspace(0, n - 1, 5).astype(int))
+    centres = (shown + 0.5) * height / n - 0.5
+    ax.set_xticks(centres, [f"{values[i]:.1f}" for i in shown])
+    ax.set_yticks(height - 1 - centres, [f"{values[i]:.1f}" for i in shown])
+    ax.set_xlabel("$z_1$")
+    ax.set_ylabel("$z_2$")
+    return ax
+
+
+def show_codes(z_mean: np.ndarray, labels: np.ndarray, names: Sequence[str], ax: Axes | None = None) -> Axes:
+    """The aggregate posterior: a dot for each encoded image (N, 2), coloured by class."""
+    ax = ax or plt.gca()
+    dots = ax.scatter(z_mean[:, 0], z_mean[:, 1], c=labels, s=2, cmap="tab10", rasterized=True)
+    ax.legend(dots.legend_elements(num=len(names))[0], names, title="class", loc="upper left",
+              bbox_to_anchor=(1, 1), frameon=False)  # fmt: skip
+    ax.set(xlabel="$z_1$", ylabel="$z_2$", aspect="equal")
+    return ax
+
+
+def show_history(history: Sequence[dict[str, float]], ax: Axes | None = None) -> Axes:
+    """The negative ELBO on training and test images after each epoch."""
+    ax = ax or plt.gca()
+    for part in ("train", "test"):
+        ax.plot([row["epoch"] for row in history], [-row[f"{part}_elbo"] for row in history], label=part)
+    ax.set(xlabel="epoch", ylabel="-ELBO (nats per image)")
+    ax.legend(frameon=False)
+    return ax

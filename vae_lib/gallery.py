@@ -1,0 +1,59 @@
+"""Pictures of a run: where a model's codes become images and images become files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from vae_lib import figures, latent
+from vae_lib.config import UserError, one_of
+from vae_lib.model import VAE
+from vae_lib.runs import Run, project_dir
+
+PLANES = ("auto", "diagonal", "principal")
+
+
+def plane_codes(run: Run, values: np.ndarray, plane: str = "auto") -> np.ndarray:
+    """The codes of an n x n grid over ``values`` (n,) in the run's latent space, (n, n, D).
+
+    In more than two dimensions the grid lies on the 'diagonal' plane, or on the 'principal' one of the encoded
+    test set ('auto' takes it where the run has its encodings). Raises `UserError`.
+    """
+    one_of("plane", plane, PLANES)
+    points, dim = latent.grid(values), run.config.latent_dim
+    if dim <= 2 or plane == "diagonal" or (plane == "auto" and run.encodings is None):
+        return latent.diagonal_plane(points, dim)
+    if run.encodings is None:
+        raise UserError(f"{run.path} has no encoded test set: use the diagonal plane.")
+    return latent.principal_plane(points, run.encodings.z_mean)
+
+
+def decode_grid(model: VAE, codes: np.ndarray) -> np.ndarray:
+    """The decoded images of a grid of codes, (n, m, D) -> (n, m, H, W, C) uint8."""
+    images = figures.to_bytes(model.decode_arrays(codes.reshape(-1, codes.shape[-1])))
+    return images.reshape(*codes.shape[:2], *images.shape[1:])
+
+
+def manifold(run: Run, values: np.ndarray, *, plane: str = "auto") -> np.ndarray:
+    """The decoded plane as one picture, (n * H, n * W, C) uint8: z_1 grows to the right, z_2 upwards."""
+    images = decode_grid(run.model, plane_codes(run, values, plane))
+    return figures.tile(images.reshape(-1, *images.shape[2:]), len(values))
+
+
+def spiral_frames(run: Run, values: np.ndarray, *, plane: str = "auto", scale: int = 1) -> np.ndarray:
+    """The tiles of the decoded plane along a spiral from the outer corner inwards, (n * n, H, W, C) uint8."""
+    images = decode_grid(run.model, plane_codes(run, values, plane))
+    rows, columns = latent.spiral(len(values)).T
+    return np.stack([figures.enlarge(image, scale) for image in images[rows, columns]])
+
+
+def default_scale(im_dim: int) -> int:
+    """How much to enlarge an image of that side so that people can see it: to 112 pixels or more from 28."""
+    return max(1, round(112 / im_dim)) if im_dim < 64 else 1
+
+
+def picture_path(run: Run, suffix: str, out: str | os.PathLike[str] | None) -> Path:
+    """``out``, or the run's name under ``img/``."""
+    return Path(out) if out is not None else project_dir("img") / f"{run.path.name}{suffix}"

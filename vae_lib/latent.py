@@ -1,0 +1,98 @@
+"""Arrays of latent codes: grids, planes, spirals and interpolations. NumPy only, nothing is decoded here."""
+
+from __future__ import annotations
+
+from statistics import NormalDist
+
+import numpy as np
+
+from vae_lib.config import UserError
+
+Array = np.ndarray
+
+
+def axis_values(n: int, *, extent: float | None = None, quantiles: tuple[float, float] | None = None) -> Array:
+    """``n`` coordinates along one latent axis, (n,), ascending.
+
+    ``extent`` gives equal steps over [-extent, extent] (in prior standard deviations); ``quantiles`` gives
+    equal steps of the prior's probability between two of its quantiles, so that each tile of a grid stands
+    for the same share of samples. With neither: quantiles 0.025 to 0.975.
+    """
+    if n < 1:
+        raise UserError(f"the number of tiles must be at least 1, not {n}.")
+    if extent is not None and quantiles is not None:
+        raise UserError("give either an extent or quantiles, not both.")
+    if extent is not None:
+        if not (np.isfinite(extent) and extent > 0):
+            raise UserError(f"the range must be a positive number of standard deviations, not {extent}.")
+        return np.linspace(-extent, extent, n)
+    low, high = quantiles or (0.025, 0.975)
+    if not 0 < low < high < 1:
+        raise UserError(f"quantiles must satisfy 0 < low < high < 1, not {low} and {high}.")
+    return np.array([NormalDist().inv_cdf(p) for p in np.linspace(low, high, n)])
+
+
+def grid(values: Array) -> Array:
+    """The square grid over ``values``, (n,) -> (n, n, 2): x grows to the right, y grows upwards."""
+    x, y = np.meshgrid(values, values[::-1])
+    return np.stack([x, y], axis=-1)
+
+
+def diagonal_plane(points: Array, latent_dim: int) -> Array:
+    """2-D points placed in D dimensions, (..., 2) -> (..., D): the first half follows x, the rest follows y.
+
+    In one dimension only x is kept.
+    """
+    half = (latent_dim + 1) // 2
+    x, y = points[..., :1], points[..., 1:]
+    return np.concatenate([np.repeat(x, half, -1), np.repeat(y, latent_dim - half, -1)], axis=-1)
+
+
+def principal_plane(points: Array, z_mean: Array) -> Array:
+    """2-D points on the plane of the two largest variances of encoded images ``z_mean`` (N, D).
+
+    (..., 2) -> (..., D). The plane goes through the mean code and is scaled by the standard deviations, so
+    that one unit is one standard deviation of the codes. Each direction's largest component is positive.
+    """
+    if z_mean.ndim != 2 or min(z_mean.shape) < 2:
+        raise UserError(f"a principal plane needs at least 2 codes of 2 dimensions, not shape {z_mean.shape}.")
+    centre = z_mean.mean(axis=0)
+    _, singular, directions = np.linalg.svd(z_mean - centre, full_matrices=False)
+    axes = directions[:2] * (singular[:2, None] / np.sqrt(len(z_mean) - 1))
+    largest = np.abs(axes).argmax(axis=1)
+    axes *= np.sign(axes[[0, 1], largest])[:, None]
+    return centre + points @ axes
+
+
+def spiral(n: int) -> Array:
+    """The row and column of every tile of an n x n grid in spiral order, (n * n, 2).
+
+    It starts in the outer corner at the top left and winds inwards; each tile is next to the one before.
+    """
+    if n < 1:
+        raise UserError(f"the number of tiles must be at least 1, not {n}.")
+    left = np.arange(n * n).reshape(n, n)
+    order = []
+    while left.size:
+        order.append(left[0])
+        left = np.rot90(left[1:])  # the next side comes to the top
+    return np.stack(np.divmod(np.concatenate(order), n), axis=-1)
+
+
+def interpolate(start: Array, end: Array, steps: int, *, spherical: bool = False) -> Array:
+    """``steps`` codes from ``start`` to ``end`` (both included), (D,), (D,) -> (steps, D).
+
+    ``spherical`` turns at a constant angle about the origin (Shoemake 1985) and interpolates the length
+    linearly; it falls back to the straight line where the angle is not defined.
+    """
+    t = np.linspace(0.0, 1.0, steps)[:, None]
+    straight = (1 - t) * start + t * end
+    lengths = np.linalg.norm(start), np.linalg.norm(end)
+    if not spherical or min(lengths) == 0:
+        return straight
+    a, b = start / lengths[0], end / lengths[1]
+    angle = np.arccos(np.clip(a @ b, -1.0, 1.0))
+    if np.sin(angle) < 1e-6:
+        return straight
+    direction = (np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / np.sin(angle)
+    return direction * ((1 - t) * lengths[0] + t * lengths[1])

@@ -1,0 +1,72 @@
+"""Loss terms as pure functions, per example and in nats: ``(B, ...) -> (B,)``.
+
+Each sums over every axis but the first and never averages: a mean over pixels or latent dimensions would
+silently change the weight between reconstruction and KL.
+
+A tensor that collects three or more gradient contributions makes TensorFlow's graphs add them in an order
+that changes from run to run. The forms below give each input at most two, so that training on a CPU is
+repeatable bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+
+from vae_lib.backend import tf
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+def _sum_per_example(x: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_sum(x, axis=tf.range(1, tf.rank(x)))  # (B, ...) -> (B,)
+
+
+def gaussian_kl(z_mean: tf.Tensor, z_log_var: tf.Tensor, z_sigma: tf.Tensor | None = None) -> tf.Tensor:
+    """KL(N(z_mean, exp(z_log_var)) || N(0, I)) in nats, (B, D) -> (B,).
+
+    ``z_sigma``, exp(z_log_var / 2), can be passed when it is already known; sharing it keeps training
+    repeatable. Kingma and Welling 2014, appendix B.
+    """
+    if z_sigma is None:
+        z_sigma = tf.exp(0.5 * z_log_var)
+    return 0.5 * _sum_per_example(tf.square(z_mean) + tf.square(z_sigma) - 1.0 - z_log_var)
+
+
+def bernoulli_nll(x: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """-log p(x | logits) of binary pixels in nats, (B, H, W, C) -> (B,): softplus(l) - x l."""
+    return _sum_per_example(tf.nn.softplus(logits) - x * logits)
+
+
+def continuous_bernoulli_nll(x: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """-log p(x | logits) of grey pixels in [0, 1] in nats, (B, H, W, C) -> (B,): A(l) - x l.
+
+    A density, so it can be negative. Loaiza-Ganem and Cunningham 2019, equation 8, written in logits.
+    """
+    return _sum_per_example(continuous_bernoulli_log_normalizer(logits) - x * logits)
+
+
+@tf.custom_gradient
+def continuous_bernoulli_log_normalizer(logits: tf.Tensor) -> tuple[tf.Tensor, object]:
+    """A(l) = log((e^l - 1) / l), elementwise; its derivative is the distribution's mean."""
+    half = tf.maximum(tf.abs(0.5 * logits), 1e-2)
+    exact = half + tf.math.log1p(-tf.exp(-2.0 * half)) - tf.math.log(2.0 * half)  # log(sinh(a) / a)
+    series = tf.square(logits) / 24.0  # near 0 the exact form loses its digits
+    value = 0.5 * logits + tf.where(tf.abs(logits) < 2e-2, series, exact)
+    return value, lambda upstream: upstream * continuous_bernoulli_mean(logits)
+
+
+def continuous_bernoulli_mean(logits: tf.Tensor) -> tf.Tensor:
+    """E[x | l] = 1 / (1 - e^-l) - 1 / l, elementwise, in [0, 1]; it is not sigmoid(l)."""
+    small = tf.abs(logits) < 1e-1
+    safe = tf.where(small, 1.0, logits)
+    exact = 0.5 + 0.5 / tf.tanh(0.5 * safe) - 1.0 / safe
+    return tf.where(small, 0.5 + logits / 12.0 - logits * tf.square(logits) / 720.0, exact)
+
+
+def gaussian_nll(x: tf.Tensor, mean: tf.Tensor, log_sigma: tf.Tensor) -> tf.Tensor:
+    """-log N(x; mean, exp(log_sigma)^2) in nats, (B, H, W, C) -> (B,); ``log_sigma`` broadcasts.
+
+    A density, so it can be negative. Rybkin, Daniilidis and Levine 2021 learn one scalar ``log_sigma``.
+    """
+    squared = 0.5 * tf.square((x - mean) * tf.exp(-log_sigma))
+    return _sum_per_example(squared + (log_sigma + 0.5 * LOG_2PI))

@@ -1,0 +1,306 @@
+"""The variational auto-encoder: a convolutional encoder and decoder around a Gaussian latent space."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vae_lib import losses
+from vae_lib.backend import keras, tf
+from vae_lib.config import VAEConfig
+
+LOG_VAR_BOUND = 20.0  # |z_log_var| stays below it, so exp() of it never overflows
+MIN_LOG_SIGMA = math.log(1 / 255)  # one grey level: below it a density rewards the 8-bit grid, not the model
+PATCH = 4  # the first convolution reads, and the last one writes, patches of 4 x 4 pixels
+
+
+class Elbo(NamedTuple):
+    """The evidence lower bound and its terms in nats, each (B,): elbo = -(nll + kl)."""
+
+    elbo: Any
+    nll: Any
+    kl: Any
+
+
+class Posterior(NamedTuple):
+    """The encoder's Gaussian q(z | x): means and log-variances, each (B, D)."""
+
+    z_mean: Any
+    z_log_var: Any
+
+
+@keras.saving.register_keras_serializable("vae_lib")
+class DepthToSpace(keras.layers.Layer):
+    """Channels to pixels, (B, H, W, C * block^2) -> (B, H * block, W * block, C)."""
+
+    def __init__(self, block: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.block = block
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return tf.nn.depth_to_space(inputs, self.block)
+
+
+def _gelu(x: tf.Tensor) -> tf.Tensor:
+    return tf.nn.gelu(x, approximate=False)
+
+
+class _Layers:
+    """Keras layers of one network, each with its own seed, so that weights follow from ``config.seed``."""
+
+    def __init__(self, seed: int) -> None:
+        self._seeds = iter(np.random.SeedSequence(seed).generate_state(64))
+
+    def _initializer(self) -> keras.Initializer:
+        return keras.initializers.GlorotUniform(seed=int(next(self._seeds) % 2**31))
+
+    def conv(self, filters: int, size: int, *, stride: int = 1, activation: Any = _gelu) -> keras.Layer:
+        return keras.layers.Conv2D(
+            filters, size, stride, "same", activation=activation, kernel_initializer=self._initializer()
+        )
+
+    def dense(self, units: int, *, activation: Any = _gelu) -> keras.Layer:
+        return keras.layers.Dense(units, activation=activation, kernel_initializer=self._initializer())
+
+
+def feature_size(im_dim: int) -> tuple[int, int]:
+    """The side of the smallest feature map (at most 8) and how often it is halved after the patches."""
+    side, halvings = math.ceil(im_dim / PATCH), 0
+    while side > 8:
+        side, halvings = math.ceil(side / 2), halvings + 1
+    return side, halvings
+
+
+def _margins(im_dim: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Pixels to pad (and crop again) so that the side is a multiple of what the strides divide by."""
+    side, halvings = feature_size(im_dim)
+    extra = side * PATCH * 2**halvings - im_dim
+    return ((extra // 2, extra - extra // 2),) * 2
+
+
+def build_encoder(config: VAEConfig) -> keras.Sequential:
+    """Images (B, H, W, C) in [0, 1] -> (B, 2 D), the means and the raw log-variances side by side.
+
+    One head for both: weight files are keyed by order, and two equal heads could be swapped unseen.
+    """
+    layers = _Layers(2 * config.seed)
+    filters = config.num_filters
+    _, halvings = feature_size(config.im_dim)
+    return keras.Sequential(
+        [
+            keras.Input((config.im_dim, config.im_dim, config.channels)),
+            keras.layers.ZeroPadding2D(_margins(config.im_dim)),
+            layers.conv(filters, PATCH, stride=PATCH),
+            *(layers.conv(2 * filters, 3, stride=2) for _ in range(halvings)),
+            layers.conv(2 * filters, 3),
+            layers.conv(filters, 1),  # half the channels: the dense layer after it holds most of the weights
+            keras.layers.Flatten(),
+            layers.dense(config.hidden_units),
+            layers.dense(2 * config.latent_dim, activation=None),
+        ],
+        name="encoder",
+    )
+
+
+def build_decoder(config: VAEConfig) -> keras.Sequential:
+    """Codes (B, D) -> logits (B, H, W, C).
+
+    The last convolution works on the coarse map and writes all pixels of a patch as channels: a
+    single-channel convolution at full resolution costs several times as much on a CPU.
+    """
+    layers = _Layers(2 * config.seed + 1)
+    filters = config.num_filters
+    side, halvings = feature_size(config.im_dim)
+    upsample = [
+        layer
+        for _ in range(halvings)
+        for layer in (layers.conv(8 * filters, 3), DepthToSpace(2), layers.conv(2 * filters, 3))
+    ]
+    return keras.Sequential(
+        [
+            keras.Input((config.latent_dim,)),
+            layers.dense(config.hidden_units),
+            layers.dense(config.hidden_units),
+            layers.dense(side * side * filters),
+            keras.layers.Reshape((side, side, filters)),
+            layers.conv(2 * filters, 3),
+            *upsample,
+            layers.conv(PATCH * PATCH * config.channels, 3, activation=None),
+            DepthToSpace(PATCH),
+            keras.layers.Cropping2D(_margins(config.im_dim)),
+        ],
+        name="decoder",
+    )
+
+
+class VAE(keras.Model):
+    """A variational auto-encoder (Kingma and Welling 2014) for square images.
+
+    Images are floats in [0, 1] of shape (B, H, W, C); codes z are (B, D); every loss is in nats per image.
+    Random numbers are arguments (``epsilon``) or follow from a ``seed``: nothing draws from global state.
+    """
+
+    def __init__(self, config: VAEConfig) -> None:
+        super().__init__(name="vae")
+        self.config = config
+        self.encoder = build_encoder(config)
+        self.decoder = build_decoder(config)
+        if config.likelihood == "gaussian":
+            start = keras.initializers.Constant(-2.0)
+            self.raw_log_sigma = self.add_weight(shape=(), initializer=start, name="log_sigma")
+        self.built = True
+
+    # ---- the model, in tensors -------------------------------------------------------------------------
+
+    def encode(self, x: tf.Tensor) -> Posterior:
+        """The posterior q(z | x) of images, (B, H, W, C) -> two tensors (B, D)."""
+        z_mean, raw = tf.split(tf.cast(self.encoder(x), tf.float32), 2, axis=-1)
+        return Posterior(z_mean, LOG_VAR_BOUND * tf.tanh(raw / LOG_VAR_BOUND))
+
+    def decode_logits(self, z: tf.Tensor) -> tf.Tensor:
+        """The decoder's logits, (B, D) -> (B, H, W, C) in float32."""
+        return tf.cast(self.decoder(z), tf.float32)
+
+    def mean_of_logits(self, logits: tf.Tensor) -> tf.Tensor:
+        """E[x | logits] under the model's likelihood, elementwise, in [0, 1]."""
+        if self.config.likelihood == "continuous_bernoulli":
+            return losses.continuous_bernoulli_mean(logits)
+        return tf.sigmoid(logits)
+
+    def decode(self, z: tf.Tensor) -> tf.Tensor:
+        """Pixel probabilities (Bernoulli) or grey means (otherwise), (B, D) -> (B, H, W, C) in [0, 1]."""
+        return self.mean_of_logits(self.decode_logits(z))
+
+    def reconstruct(self, x: tf.Tensor) -> tf.Tensor:
+        """The image decoded from the posterior's mean, (B, H, W, C) -> (B, H, W, C)."""
+        return self.decode(self.encode(x).z_mean)
+
+    def sample(self, n: int, seed: int = 0) -> tf.Tensor:
+        """``n`` images decoded from the prior N(0, I), (n, H, W, C)."""
+        return self.decode(tf.random.stateless_normal([n, self.config.latent_dim], [seed, 0]))
+
+    def log_sigma(self) -> tf.Tensor:
+        """The Gaussian likelihood's log standard deviation, a learned scalar, at least one grey level."""
+        return tf.maximum(self.raw_log_sigma, MIN_LOG_SIGMA)
+
+    def nll(self, x: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        """-log p(x | logits) in nats, (B, H, W, C) -> (B,)."""
+        if self.config.likelihood == "gaussian":
+            return losses.gaussian_nll(x, tf.sigmoid(logits), self.log_sigma())
+        if self.config.likelihood == "continuous_bernoulli":
+            return losses.continuous_bernoulli_nll(x, logits)
+        return losses.bernoulli_nll(x, logits)
+
+    def elbo(self, x: tf.Tensor, epsilon: tf.Tensor) -> Elbo:
+        """The evidence lower bound with one sample per image, (B, H, W, C), (B, D) -> three of (B,).
+
+        ``epsilon`` is standard normal noise: z = z_mean + exp(z_log_var / 2) * epsilon, the
+        reparameterization of Kingma and Welling 2014, equation 10. The KL term is exact.
+        """
+        z_mean, z_log_var = self.encode(x)
+        z_sigma = tf.exp(0.5 * z_log_var)
+        z = z_mean + z_sigma * epsilon  # (B, D)
+        nll = self.nll(x, self.decode_logits(z))
+        kl = losses.gaussian_kl(z_mean, z_log_var, z_sigma)
+        return Elbo(-(nll + kl), nll, kl)
+
+    def prepare(self, images: tf.Tensor, uniform: tf.Tensor | None = None) -> tf.Tensor:
+        """Bytes 0..255 to what the likelihood models, (B, H, W, C) uint8 -> float32 in [0, 1].
+
+        Grey values, or bits: thresholded at 0.5, or (dynamic) 1 where ``uniform`` noise lies below the grey
+        value, which gives each pixel the probability that its grey value names.
+        """
+        grey = tf.cast(images, tf.float32) / 255.0
+        if self.config.binarize == "threshold":
+            return tf.cast(grey >= 0.5, tf.float32)
+        if self.config.binarize == "dynamic":
+            if uniform is None:
+                raise ValueError("dynamic binarization needs uniform noise of the images' shape")
+            return tf.cast(uniform < grey, tf.float32)
+        return grey
+
+    def noise(self, batch: int | tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """The noise of one step, a function of ``seed`` (two integers) alone.
+
+        (batch, D) standard normal for the sampling step, and (batch, H, W, C) uniform or None for dynamic
+        binarization.
+        """
+        c = self.config
+        epsilon = tf.random.stateless_normal([batch, c.latent_dim], seed)
+        if c.binarize != "dynamic":
+            return epsilon, None
+        other = tf.random.experimental.stateless_fold_in(seed, 1)  # independent of epsilon
+        return epsilon, tf.random.stateless_uniform([batch, c.im_dim, c.im_dim, c.channels], other)
+
+    def elbo_of_bytes(self, images: tf.Tensor, seed: tf.Tensor) -> Elbo:
+        """`elbo` of (B, H, W, C) uint8 images, prepared and with noise drawn from ``seed``."""
+        epsilon, uniform = self.noise(tf.shape(images)[0], seed)
+        return self.elbo(self.prepare(images, uniform), epsilon)
+
+    # ---- the same in NumPy arrays, in batches ----------------------------------------------------------
+    # Concrete functions, traced on first use: one graph for every batch size.
+
+    def _image_spec(self, dtype: tf.DType) -> tf.TensorSpec:
+        c = self.config
+        return tf.TensorSpec([None, c.im_dim, c.im_dim, c.channels], dtype)
+
+    @functools.cached_property
+    def _encode_batch(self) -> Any:
+        return tf.function(self.encode).get_concrete_function(self._image_spec(tf.float32))
+
+    @functools.cached_property
+    def _decode_batch(self) -> Any:
+        codes = tf.TensorSpec([None, self.config.latent_dim], tf.float32)
+        return tf.function(self.decode).get_concrete_function(codes)
+
+    @functools.cached_property
+    def _elbo_batch(self) -> Any:
+        seed = tf.TensorSpec([2], tf.int32)
+        return tf.function(self.elbo_of_bytes).get_concrete_function(self._image_spec(tf.uint8), seed)
+
+    def elbo_arrays(self, images: np.ndarray, *, seed: int = 0, batch_size: int = 500) -> Elbo:
+        """`elbo` of uint8 images (N, H, W, C) as three float32 arrays (N,), with stated noise.
+
+        Batch ``i`` uses the noise of (seed, i), so the numbers depend on ``batch_size`` too.
+        """
+        parts = [
+            self._elbo_batch(tf.constant(images[i : i + batch_size]), tf.constant([seed, i // batch_size]))
+            for i in range(0, len(images), batch_size)
+        ]
+        return Elbo(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+    def encode_arrays(self, images: np.ndarray, *, seed: int = 0, batch_size: int = 500) -> Posterior:
+        """`encode` of uint8 images (N, H, W, C) as two float32 arrays (N, D)."""
+        parts = []
+        for i in range(0, len(images), batch_size):
+            batch = tf.constant(images[i : i + batch_size])
+            _, uniform = self.noise(len(batch), tf.constant([seed, i // batch_size]))
+            parts.append(self._encode_batch(self.prepare(batch, uniform)))
+        return Posterior(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+    def decode_arrays(self, z: np.ndarray, *, batch_size: int = 400) -> np.ndarray:
+        """`decode` of codes (N, D) as a float32 array (N, H, W, C)."""
+        z = np.asarray(z, np.float32)
+        parts = [self._decode_batch(tf.constant(z[i : i + batch_size])) for i in range(0, len(z), batch_size)]
+        return np.concatenate(parts)
+
+    # ---- Keras' compile, fit and evaluate --------------------------------------------------------------
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        """`reconstruct`, so that ``vae(x)`` and ``vae.predict(x)`` do what one expects."""
+        return self.reconstruct(inputs)
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> tf.Tensor:
+        """The mean negative ELBO (KL weighted by beta), for ``compile(optimizer)``, ``fit(x)``, ``evaluate(x)``.
+
+        ``x`` holds prepared images; ``y``, ``y_pred`` and ``sample_weight`` are not used.
+        """
+        step = tf.cast(self.optimizer.iterations, tf.int32)
+        epsilon, _ = self.noise(tf.shape(x)[0], tf.stack([self.config.seed, step]))
+        terms = self.elbo(x, epsilon)
+        return tf.reduce_mean(terms.nll + (self.config.beta if training else 1.0) * terms.kl)

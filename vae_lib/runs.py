@@ -1,0 +1,231 @@
+"""Run folders under ``pickles/``: what was trained, the weights, how it went, what it reached.
+
+    config.json         format number, checksum of the weights, and the `VAEConfig`
+    model.weights.h5    Keras weights
+    history.csv         one row an epoch, nats per image
+    metrics.json        numbers with their protocol
+    encodings.npz       z_mean, z_log_var and label of each test image
+
+The name says what such folders are called in this system; no file in them is a Python pickle. A run is
+written into ``NAME.partial`` and renamed when complete, so ``NAME`` is never half a run.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vae_lib.config import DATASETS, UserError, VAEConfig, one_of
+from vae_lib.model import VAE
+
+FORMAT = 1
+PARTIAL = ".partial"
+WEIGHTS = "model.weights.h5"
+Row = dict[str, float]
+
+
+class Encodings(NamedTuple):
+    """The encoded test set: z_mean and z_log_var (N, D) float32, labels (N,) int64."""
+
+    z_mean: np.ndarray
+    z_log_var: np.ndarray
+    labels: np.ndarray
+
+
+class Run(NamedTuple):
+    """A trained model and its record."""
+
+    path: Path
+    config: VAEConfig
+    model: VAE
+    history: list[Row]
+    metrics: dict[str, Any]
+    encodings: Encodings | None
+
+
+def project_dir(name: str) -> Path:
+    """The project's folder ``name`` ('pickles', 'img'): beside the package in a checkout, else here."""
+    beside = Path(__file__).resolve().parents[1] / name
+    return beside if beside.is_dir() else Path(name)
+
+
+def default_name(config: VAEConfig, now: datetime) -> str:
+    """A run's name from the time, the data and the latent dimensions: 20260131-235959_mnist_2."""
+    data = config.data if config.data in DATASETS else Path(config.data).resolve().name or "images"
+    return f"{now:%Y%m%d-%H%M%S}_{data}_{config.latent_dim}"
+
+
+def start_run(config: VAEConfig, out: str | os.PathLike[str] | None = None, *, overwrite: bool = False) -> Path:
+    """Make the ``.partial`` folder that a run grows in, with its config, and return it.
+
+    ``out`` is the run's folder; without it a fresh name under ``pickles/`` is taken. Raises `UserError` if the
+    run exists (and ``overwrite`` is not set), is being written, or its place cannot be written to.
+    """
+    wanted = Path(out) if out is not None else project_dir("pickles") / default_name(config, datetime.now())
+    if wanted.exists() and out is not None and not overwrite:
+        raise UserError(f"{wanted} exists: give another folder to --out, or --overwrite to replace it.")
+    for attempt in range(1, 1000):
+        name = wanted.name if attempt == 1 else f"{wanted.name}-{attempt}"
+        partial = wanted.with_name(name + PARTIAL)
+        try:
+            if out is None and wanted.with_name(name).exists():
+                continue
+            partial.mkdir(parents=True)
+        except FileExistsError:
+            if out is not None:
+                if overwrite:
+                    shutil.rmtree(partial)
+                    continue
+                raise UserError(f"{partial} holds an unfinished run: resume it, or give --overwrite.") from None
+            continue
+        except OSError as error:
+            raise UserError(f"cannot write runs under {wanted.parent}: {error.strerror}.") from None
+        write_config(partial, config)
+        return partial
+    raise UserError(f"no free name for a run like {wanted}.")
+
+
+def write_config(folder: Path, config: VAEConfig, weights_sha256: str | None = None) -> None:
+    """Write ``config.json``; a run without a checksum of its weights is not finished."""
+    record = {"format": FORMAT, "weights_sha256": weights_sha256, "config": json.loads(config.to_json())}
+    write_atomically(folder / "config.json", (json.dumps(record, indent=2) + "\n").encode())
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace the file ``path`` by ``content``, or leave it as it was."""
+    staging = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(staging, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        staging.replace(path)
+    finally:
+        staging.unlink(missing_ok=True)
+
+
+def finish_run(
+    partial: Path,
+    model: VAE,
+    history: Sequence[Row],
+    metrics: Mapping[str, Any],
+    encodings: Encodings | None = None,
+) -> Path:
+    """Write everything into ``partial`` and give the folder its name; returns the finished run's path."""
+    final = partial.with_name(partial.name.removesuffix(PARTIAL))
+    model.save_weights(partial / WEIGHTS)
+    write_atomically(partial / "history.csv", _to_csv(history))
+    write_atomically(partial / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
+    if encodings is not None:
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **encodings._asdict())
+        write_atomically(partial / "encodings.npz", buffer.getvalue())
+    write_config(partial, model.config, _sha256(partial / WEIGHTS))
+    shutil.rmtree(partial / "checkpoints", ignore_errors=True)
+    if final.exists():
+        old = final.with_name(final.name + ".old")
+        final.rename(old)
+        partial.rename(final)
+        shutil.rmtree(old)
+    else:
+        partial.rename(final)
+    return final
+
+
+def save_run(
+    path: str | os.PathLike[str],
+    model: VAE,
+    history: Sequence[Row] = (),
+    metrics: Mapping[str, Any] | None = None,
+    encodings: Encodings | None = None,
+    *,
+    overwrite: bool = False,
+) -> Path:
+    """Save a model and its record as the run folder ``path``, complete or not at all; returns the path.
+
+    Raises `UserError` where ``path`` exists and ``overwrite`` is not set.
+    """
+    partial = start_run(model.config, path, overwrite=overwrite)
+    try:
+        return finish_run(partial, model, history, metrics or {}, encodings)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def find_run(name_or_path: str | os.PathLike[str]) -> Path:
+    """The folder of a run given as a path or as a name under ``pickles/``; raises `UserError`."""
+    for folder in (Path(name_or_path), project_dir("pickles") / name_or_path):
+        if (folder / "config.json").is_file():
+            return folder
+    one_of("run", str(name_or_path), tuple(list_runs()))
+    raise UserError(f"run {name_or_path} has no config.json.")
+
+
+def read_config(folder: Path) -> tuple[VAEConfig, str | None]:
+    """A run's config and the checksum of its weights (None: not finished); raises `UserError`."""
+    try:
+        record = json.loads((folder / "config.json").read_text("utf-8"))
+        if record["format"] != FORMAT:
+            raise UserError(f"{folder} has format {record['format']}; this version reads format {FORMAT}.")
+        return VAEConfig.from_json(json.dumps(record["config"])), record["weights_sha256"]
+    except UserError as error:
+        raise UserError(f"{folder}/config.json: {error}") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder}/config.json is not a run's config ({error!r}).") from None
+
+
+def load_run(name_or_path: str | os.PathLike[str]) -> Run:
+    """A finished run by name or path, its weights checked against their checksum; raises `UserError`."""
+    folder = find_run(name_or_path)
+    config, checksum = read_config(folder)
+    if checksum is None:
+        raise UserError(f"{folder} is not finished: train_VAE.py --resume {folder} continues it.")
+    try:
+        if _sha256(folder / WEIGHTS) != checksum:
+            raise UserError(f"the weights in {folder} are damaged: their checksum differs from config.json.")
+        model = VAE(config)
+        model.load_weights(folder / WEIGHTS)
+        metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
+        history = _from_csv((folder / "history.csv").read_text("utf-8"))
+        encodings = None
+        if (folder / "encodings.npz").is_file():
+            with np.load(folder / "encodings.npz", allow_pickle=False) as arrays:
+                encodings = Encodings(**{name: arrays[name] for name in Encodings._fields})
+    except (OSError, ValueError, KeyError) as error:
+        raise error if isinstance(error, UserError) else UserError(f"{folder} is damaged: {error}.") from None
+    return Run(folder, config, model, history, metrics, encodings)
+
+
+def list_runs(root: str | os.PathLike[str] | None = None) -> list[str]:
+    """The names of the finished runs under ``root`` (default: ``pickles/``), sorted."""
+    root = Path(root) if root is not None else project_dir("pickles")
+    return sorted(p.parent.name for p in root.glob("*/config.json") if not p.parent.name.endswith(PARTIAL))
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _to_csv(history: Sequence[Row]) -> bytes:
+    text = io.StringIO()
+    if history:
+        writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
+    return text.getvalue().encode()
+
+
+def _from_csv(text: str) -> list[Row]:
+    return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(io.StringIO(text))]

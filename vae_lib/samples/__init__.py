@@ -1,0 +1,1 @@
+"""Bundled sample images; SOURCES.md says where each comes from and under which licence."""

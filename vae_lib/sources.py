@@ -1,0 +1,228 @@
+"""Where images come from: TensorFlow Datasets, the bundled samples, folders. The only import of ``tfds``.
+
+Each reader returns ``(images, labels, names)`` per split with images resized to ``im_dim``; `data` chooses
+between them and caches what they return.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.resources
+import os
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from vae_lib.config import UserError
+
+TFDS_BUILDERS = {"mnist": "mnist:3.0.1", "fashion_mnist": "fashion_mnist:3.0.1", "faces": "lfw:0.1.1"}
+HOSTS = {  # what TFDS downloads each data set from
+    "mnist": "https://storage.googleapis.com/cvdf-datasets/mnist/t10k-labels-idx1-ubyte.gz",
+    "fashion_mnist": "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/t10k-labels-idx1-ubyte.gz",
+    "faces": "https://ndownloader.figshare.com/files/5976018",
+}
+HOST_SECONDS = 3.0
+# LFWcrop (Sanderson and Lovell 2009): columns 83..166 and rows 92..175 of the 250 x 250 image, inclusive.
+FACE_BOX = (83, 92, 167, 176)
+TEST_SHARE = 10  # one person, or one file of a folder, in ten is held out
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
+FASHION_NAMES = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
+
+
+class Split(NamedTuple):
+    """Images (N, H, W, C) uint8 and labels (N,) int64, indices into ``label_names`` of `Splits`."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+class Splits(NamedTuple):
+    """A training and a test part and the names of the labels."""
+
+    train: Split
+    test: Split
+    label_names: tuple[str, ...]
+
+
+def in_test_set(name: str) -> bool:
+    """Whether ``name`` (a person, a file) is held out: about one in ten, the same on every machine."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % TEST_SHARE == 0
+
+
+def resize(image: Image.Image, im_dim: int) -> np.ndarray:
+    """A Pillow image scaled to im_dim x im_dim with anti-aliasing, (im_dim, im_dim, C) uint8."""
+    if image.size != (im_dim, im_dim):
+        image = image.resize((im_dim, im_dim), Image.Resampling.LANCZOS)
+    pixels = np.asarray(image, np.uint8)
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def resize_all(images: np.ndarray, im_dim: int) -> np.ndarray:
+    """`resize` for grey images (N, H, W, 1) uint8, unchanged where they already fit."""
+    if images.shape[1:3] == (im_dim, im_dim):
+        return np.ascontiguousarray(images)
+    return np.stack([resize(Image.fromarray(image[..., 0]), im_dim) for image in images])
+
+
+def default_label_names(name: str) -> tuple[str, ...]:
+    """The class names of a data set that has ten classes; empty for faces."""
+    return {"mnist": tuple("0123456789"), "fashion_mnist": FASHION_NAMES}.get(name, ())
+
+
+# ---- TensorFlow Datasets -----------------------------------------------------------------------------------
+
+
+def tfds_dir() -> Path:
+    """The folder of prepared data sets: ``TFDS_DATA_DIR`` or ~/tensorflow_datasets."""
+    return Path(os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets")
+
+
+def prepared_folder(name: str, data_dir: Path) -> Path | None:
+    """Where a data set lies prepared under ``data_dir``, or None."""
+    folder = data_dir / TFDS_BUILDERS[name].replace(":", "/")
+    return folder if (folder / "dataset_info.json").is_file() else None
+
+
+def host_answers(name: str) -> bool:
+    """Whether the server that TFDS would download from answers, without an error, within 3 seconds."""
+    answers: list[bool] = []
+
+    def ask() -> None:
+        request = urllib.request.Request(HOSTS[name], method="HEAD")
+        try:
+            with urllib.request.urlopen(request, timeout=HOST_SECONDS):
+                answers.append(True)
+        except (OSError, ValueError):  # URLError and HTTPError are OSErrors
+            answers.append(False)
+
+    # A thread, because a look-up of a host name cannot be given a time limit.
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(HOST_SECONDS)
+    return answers == [True]
+
+
+def read_tfds(name: str, im_dim: int, data_dir: Path, *, download: bool = False) -> Splits:
+    """A data set through TFDS, from disk unless ``download``; raises `UserError` where it cannot be read."""
+    try:
+        from vae_lib.backend import tf  # imported here: reading a cache or a sample needs no TensorFlow
+
+        tf.get_logger().setLevel("ERROR")
+        import tensorflow_datasets as tfds
+
+        if download:
+            tfds.builder(TFDS_BUILDERS[name], data_dir=data_dir).download_and_prepare()
+        folder = prepared_folder(name, data_dir)
+        if folder is None:
+            raise UserError(f"{name} is not prepared under {data_dir}: set TFDS_DATA_DIR to where it is.")
+        builder = tfds.builder_from_directory(folder)  # unlike tfds.load, it never asks the network
+        if name == "faces":
+            return _read_faces(tfds.as_numpy(builder.as_dataset(split="train")), im_dim)
+        train, test = (_read_split(tfds, builder, split, im_dim) for split in ("train", "test"))
+        return Splits(train, test, default_label_names(name))
+    except UserError:
+        raise
+    except Exception as error:  # TFDS raises many kinds; each means that the data cannot be had from it
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"TensorFlow Datasets cannot read {name} under {data_dir}: {reason}") from error
+
+
+def _read_split(tfds: Any, builder: Any, split: str, im_dim: int) -> Split:
+    batches = list(tfds.as_numpy(builder.as_dataset(split=split, batch_size=1000, shuffle_files=False)))
+    images = np.concatenate([batch["image"] for batch in batches])
+    labels = np.concatenate([batch["label"] for batch in batches])
+    return Split(resize_all(images, im_dim), labels.astype(np.int64))
+
+
+def _read_faces(examples: Iterable[dict[str, np.ndarray]], im_dim: int) -> Splits:
+    """LFW people as grey crops, the test set holding about a tenth of the people and all of their pictures."""
+    images, people = [], []
+    for example in examples:
+        face = Image.fromarray(example["image"]).crop(FACE_BOX).convert("L")
+        images.append(resize(face, im_dim))
+        people.append(example["label"].decode())
+    return split_by_name(np.stack(images), people, people)
+
+
+def split_by_name(images: np.ndarray, labels: list[str], keys: list[str]) -> Splits:
+    """Train and test parts by `in_test_set` of each image's key; labels become indices of sorted names."""
+    names, indices = np.unique(labels, return_inverse=True)
+    held_out = np.array([in_test_set(key) for key in keys])
+    parts = [Split(images[keep], indices[keep].astype(np.int64)) for keep in (~held_out, held_out)]
+    return Splits(parts[0], parts[1], tuple(str(name) for name in names))
+
+
+# ---- Bundled samples ---------------------------------------------------------------------------------------
+
+
+def read_sample(name: str, im_dim: int) -> Splits:
+    """The small sample that is installed with the package; the same bytes on every machine."""
+    resource = importlib.resources.files("vae_lib.samples").joinpath(f"{name}.npz")
+    with resource.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        train, test = (
+            Split(resize_all(arrays[f"{part}_images"], im_dim), arrays[f"{part}_labels"].astype(np.int64))
+            for part in ("train", "test")
+        )
+    return Splits(train, test, default_label_names(name))
+
+
+# ---- Folders of images -------------------------------------------------------------------------------------
+
+
+def read_folder(folder: Path, im_dim: int) -> Splits:
+    """Every image below ``folder``, all grey or all RGB; its sub-folder is its label.
+
+    About one file in ten, chosen by its name, is held out (at least one on either side). Images are resized
+    to a square. Raises `UserError` naming the first file that cannot be used.
+    """
+    files = list(_image_files(folder))
+    if len(files) < 2:
+        raise UserError(f"{folder} holds {len(files)} images ({', '.join(sorted(IMAGE_SUFFIXES))}); it needs 2.")
+    pictures = [_open(file) for file in files]
+    kinds = {picture.mode: file for picture, file in zip(pictures, files, strict=True)}
+    if len(kinds) > 1:
+        listed = " and ".join(f"{mode} ({file.name})" for mode, file in sorted(kinds.items()))
+        raise UserError(f"{folder} mixes kinds of images, {listed}: convert them all to grey or all to RGB.")
+    images = np.stack([resize(picture, im_dim) for picture in pictures])
+    names = [file.relative_to(folder).as_posix() for file in files]
+    held_out = [in_test_set(name) for name in names]
+    keys = names
+    if all(held_out) or not any(held_out):  # too few files for chance: hold the last one out
+        keys = [next(_keys(False))] * (len(names) - 1) + [next(_keys(True))]
+    return split_by_name(images, [str(Path(name).parent) for name in names], keys)
+
+
+def _keys(held_out: bool) -> Iterator[str]:
+    return (str(i) for i in range(1000) if in_test_set(str(i)) == held_out)
+
+
+def _image_files(folder: Path) -> Iterator[Path]:
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder.")
+    paths = sorted(folder.rglob("*"), key=lambda path: path.relative_to(folder).as_posix())
+    return (path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+
+
+def _open(file: Path) -> Image.Image:
+    try:
+        with Image.open(file) as image:
+            image.load()
+            mode = "L" if image.mode == "1" else image.mode
+            if mode not in ("L", "RGB"):
+                raise UserError(f"{file} has the pixel format {mode}: convert it to 8-bit grey or RGB.")
+            return image.convert(mode)
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{file} cannot be read as an image: {error}.") from None
+
+
+def notice(text: str) -> None:
+    """One line on stderr."""
+    print(f"vae_lib: {text}", file=sys.stderr, flush=True)
