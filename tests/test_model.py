@@ -6,7 +6,8 @@ import pytest
 from tests.conftest import random_images
 from vae_lib.backend import keras, tf
 from vae_lib.config import VAEConfig
-from vae_lib.model import VAE, feature_size
+from vae_lib.model import VAE
+from vae_lib.networks import feature_size
 
 
 def small_vae(**options) -> VAE:
@@ -131,6 +132,4 @@ def test_batched_arrays_equal_single_calls():
     parts = vae.encode_arrays(images, batch_size=3)
     np.testing.assert_allclose(parts.z_mean, whole.z_mean, atol=1e-5)
     z = np.random.default_rng(0).normal(size=(7, 2))
-    np.testing.assert_allclose(
-        vae.decode_arrays(z, batch_size=3), vae.decode(tf.constant(z, tf.float32)), atol=1e-5
-    )
+    np.testing.assert_allclose(vae.decode_arrays(z, batch_size=3), vae.decode(tf.constant(z, tf.float32)), atol=1e-5)

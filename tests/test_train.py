@@ -57,7 +57,7 @@ def test_the_filled_up_batch_counts_its_real_images_only(sample):
         trainer = Trainer(VAE(VAEConfig(**(TINY | {"batch_size": size, "mode": "eager"}))), images)
         epsilon, _ = trainer.model.noise(16, tf.constant([0, 0]))
         batch = tf.gather(tf.constant(images), np.arange(size) % 10)
-        losses = trainer.train_step(batch, tf.constant(weights, tf.float32), epsilon[:size], None)
+        losses = trainer.train_step(batch, tf.constant(weights, tf.float32), tf.constant(1.0), epsilon[:size], None)
         steps.append((losses.numpy(), trainer.model.get_weights()))
     np.testing.assert_allclose(steps[0][0], steps[1][0], rtol=1e-5)
     for a, b in zip(steps[0][1], steps[1][1], strict=True):

@@ -25,7 +25,7 @@ _HOME = {
     "train_run": "train",
     "evaluate_elbo": "evaluate",
 }
-__all__ = sorted(_HOME)  # noqa: PLE0605 - the names are a literal table above
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:

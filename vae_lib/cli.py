@@ -56,27 +56,54 @@ def training_parser() -> argparse.ArgumentParser:
         formatter_class=_Help,
     )
     add = parser.add_argument
-    add("--data", default="mnist", metavar="DATA",
-        help="'mnist', 'fashion_mnist', 'faces', or a folder of your own images")
+    add(
+        "--data",
+        default="mnist",
+        metavar="DATA",
+        help="'mnist', 'fashion_mnist', 'faces', or a folder of your own images",
+    )
     add("--learning-rate", type=float, default=0.001, help="step size of the Adam optimizer")
     add("--epochs", type=int, default=5, help="passes over the training images")
     add("--batch-size", type=int, default=50, help="images per gradient step")
     add("--im-dim", type=int, default=28, help="square size of the input images in pixels")
     add("--num-filters", type=int, default=32, help="filters of the convolutional layers")
-    add("-l", "--latent-dimensions", type=int, required=True, dest="latent_dim", metavar="D",
-        help="dimensions of the latent space")
+    add(
+        "-l",
+        "--latent-dimensions",
+        type=int,
+        required=True,
+        dest="latent_dim",
+        metavar="D",
+        help="dimensions of the latent space",
+    )
     more = parser.add_argument_group("further options").add_argument
     more("--seed", type=int, default=0, help="where all random numbers start from")
     more("--mode", default="graph", metavar="MODE", help=f"how the steps run: {', '.join(MODES)}")
-    more("--likelihood", metavar="NAME",
-         help=f"of a pixel: {', '.join(LIKELIHOODS)} (default: bernoulli for mnist, a grey one otherwise)")
-    more("--binarize", metavar="HOW",
-         help=f"pixels to bits: {', '.join(BINARIZATIONS)} (default: threshold for bernoulli, else none)")
+    more(
+        "--likelihood",
+        metavar="NAME",
+        help=f"of a pixel: {', '.join(LIKELIHOODS)} (default: bernoulli for mnist, a grey one otherwise)",
+    )
+    more(
+        "--binarize",
+        metavar="HOW",
+        help=f"pixels to bits: {', '.join(BINARIZATIONS)} (default: threshold for bernoulli, else none)",
+    )
     more("--beta", type=float, default=1.0, help="weight of the KL term while training")
+    more(
+        "--beta-start",
+        type=float,
+        help="weight it starts with, reaching --beta after half of the training "
+        "(default: --beta for bernoulli, else 20 times as much)",
+    )
     more("--schedule", default="cosine", metavar="NAME", help=f"of the learning rate: {', '.join(SCHEDULES)}")
     more("--hidden-units", type=int, default=256, help="units of the dense layers")
-    more("--source", default="auto", metavar="SOURCE",
-         help="'auto', 'tfds', 'sample', or a folder of data sets prepared by TensorFlow Datasets")
+    more(
+        "--source",
+        default="auto",
+        metavar="SOURCE",
+        help="'auto', 'tfds', 'sample', or a folder of data sets prepared by TensorFlow Datasets",
+    )
     more("--hold-out-sample", action="store_true", help="train on no image of the bundled sample")
     more("--out", metavar="FOLDER", help="the run's folder (default: a new one under pickles/)")
     more("--overwrite", action="store_true", help="replace the run in --out")
@@ -134,12 +161,28 @@ def tools_parser() -> argparse.ArgumentParser:
         add = command(name, run, text)
         add("run", help="a run's name under pickles/, or its folder")
         add("--tiles", type=int, default=40, metavar="N", help="tiles along each side")
-        add("--range", type=float, dest="extent", metavar="R", default=None,
-            help="equal steps from -R to R, in standard deviations of the prior")
-        add("--quantiles", type=float, nargs=2, metavar=("LOW", "HIGH"), default=None,
-            help="equal steps of the prior's probability (default: 0.025 0.975)")
-        add("--plane", default="auto", metavar="PLANE",
-            help="above two dimensions: 'diagonal', 'principal' (of the encoded test set), or 'auto'")
+        add(
+            "--range",
+            type=float,
+            dest="extent",
+            metavar="R",
+            default=None,
+            help="equal steps from -R to R, in standard deviations of the prior",
+        )
+        add(
+            "--quantiles",
+            type=float,
+            nargs=2,
+            metavar=("LOW", "HIGH"),
+            default=None,
+            help="equal steps of the prior's probability (default: 0.025 0.975)",
+        )
+        add(
+            "--plane",
+            default="auto",
+            metavar="PLANE",
+            help="above two dimensions: 'diagonal', 'principal' (of the encoded test set), or 'auto'",
+        )
         add("--scale", type=int, default=None, metavar="S", help="enlarge each tile S times")
         add("--out", metavar="FILE", default=None, help=f"where to write (default: img/RUN.{suffix})")
         if name == "animate":

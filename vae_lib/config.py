@@ -38,7 +38,9 @@ class VAEConfig:
 
     ``likelihood`` and ``binarize`` left at None are resolved from ``data``: thresholded Bernoulli for
     MNIST, a grey likelihood for everything else. ``beta`` weighs the KL term in the training loss only;
-    reported numbers always use 1. ``steps`` of the learning-rate schedule follow from epochs and data.
+    reported numbers always use 1. Over the first half of training the weight moves from ``beta_start`` to
+    ``beta``. A grey likelihood weighs thousands of nats against a few; starting with a heavier KL keeps the
+    codes where the prior is while the decoder is still coarse, and so ``beta_start`` is 20 for it unless given.
 
     Raises `UserError` for a value that makes no sense.
     """
@@ -52,6 +54,7 @@ class VAEConfig:
     likelihood: str | None = None
     binarize: str | None = None
     beta: float = 1.0
+    beta_start: float | None = None
     epochs: int = 5
     batch_size: int = 50
     learning_rate: float = 0.001
@@ -72,14 +75,17 @@ class VAEConfig:
         ):  # fmt: skip
             if not low <= getattr(self, name) <= high:
                 raise UserError(f"{name} must be from {low} to {high}, not {getattr(self, name)}.")
-        for name in ("learning_rate", "beta"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and 0 <= value <= 1e6) or (name == "learning_rate" and value == 0):
-                raise UserError(f"{name} must be a positive, finite number, not {value}.")
         if self.likelihood is None:
             object.__setattr__(self, "likelihood", DEFAULT_LIKELIHOOD.get(self.data, "gaussian"))
         if self.binarize is None:
             object.__setattr__(self, "binarize", "threshold" if self.likelihood == "bernoulli" else "none")
+        if self.beta_start is None:
+            start = self.beta * (1.0 if self.likelihood == "bernoulli" else 20.0)
+            object.__setattr__(self, "beta_start", start)
+        for name in ("learning_rate", "beta", "beta_start"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and 0 <= value <= 1e6) or (name == "learning_rate" and value == 0):
+                raise UserError(f"{name} must be a positive, finite number, not {value}.")
         one_of("likelihood", self.likelihood, LIKELIHOODS)
         one_of("binarize", self.binarize, BINARIZATIONS)
         one_of("mode", self.mode, MODES)
@@ -94,11 +100,12 @@ class VAEConfig:
         value = getattr(self, name)
         kinds: dict[str, tuple[type, ...]] = {
             "int": (int,), "float": (int, float), "bool": (bool,), "str": (str,), "str | None": (str, type(None)),
+            "float | None": (int, float, type(None)),
         }  # fmt: skip
         wrong = not isinstance(value, kinds[annotation])
         if wrong or (isinstance(value, bool) and annotation != "bool"):
             raise UserError(f"{name} must be of type {annotation}, not {value!r}.")
-        if annotation == "float":
+        if annotation.startswith("float") and value is not None:
             object.__setattr__(self, name, float(value))
 
     def replace(self, **changes: Any) -> VAEConfig:

@@ -11,10 +11,10 @@ import numpy as np
 from vae_lib import losses
 from vae_lib.backend import keras, tf
 from vae_lib.config import VAEConfig
+from vae_lib.networks import build_decoder, build_encoder
 
 LOG_VAR_BOUND = 20.0  # |z_log_var| stays below it, so exp() of it never overflows
-MIN_LOG_SIGMA = math.log(1 / 255)  # one grey level: below it a density rewards the 8-bit grid, not the model
-PATCH = 4  # the first convolution reads, and the last one writes, patches of 4 x 4 pixels
+MIN_LOG_SIGMA = math.log(1 / 256)  # one grey level
 
 
 class Elbo(NamedTuple):
@@ -30,110 +30,6 @@ class Posterior(NamedTuple):
 
     z_mean: Any
     z_log_var: Any
-
-
-@keras.saving.register_keras_serializable("vae_lib")
-class DepthToSpace(keras.layers.Layer):
-    """Channels to pixels, (B, H, W, C * block^2) -> (B, H * block, W * block, C)."""
-
-    def __init__(self, block: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.block = block
-
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return tf.nn.depth_to_space(inputs, self.block)
-
-
-def _gelu(x: tf.Tensor) -> tf.Tensor:
-    return tf.nn.gelu(x, approximate=False)
-
-
-class _Layers:
-    """Keras layers of one network, each with its own seed, so that weights follow from ``config.seed``."""
-
-    def __init__(self, seed: int) -> None:
-        self._seeds = iter(np.random.SeedSequence(seed).generate_state(64))
-
-    def _initializer(self) -> keras.Initializer:
-        return keras.initializers.GlorotUniform(seed=int(next(self._seeds) % 2**31))
-
-    def conv(self, filters: int, size: int, *, stride: int = 1, activation: Any = _gelu) -> keras.Layer:
-        return keras.layers.Conv2D(
-            filters, size, stride, "same", activation=activation, kernel_initializer=self._initializer()
-        )
-
-    def dense(self, units: int, *, activation: Any = _gelu) -> keras.Layer:
-        return keras.layers.Dense(units, activation=activation, kernel_initializer=self._initializer())
-
-
-def feature_size(im_dim: int) -> tuple[int, int]:
-    """The side of the smallest feature map (at most 8) and how often it is halved after the patches."""
-    side, halvings = math.ceil(im_dim / PATCH), 0
-    while side > 8:
-        side, halvings = math.ceil(side / 2), halvings + 1
-    return side, halvings
-
-
-def _margins(im_dim: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Pixels to pad (and crop again) so that the side is a multiple of what the strides divide by."""
-    side, halvings = feature_size(im_dim)
-    extra = side * PATCH * 2**halvings - im_dim
-    return ((extra // 2, extra - extra // 2),) * 2
-
-
-def build_encoder(config: VAEConfig) -> keras.Sequential:
-    """Images (B, H, W, C) in [0, 1] -> (B, 2 D), the means and the raw log-variances side by side.
-
-    One head for both: weight files are keyed by order, and two equal heads could be swapped unseen.
-    """
-    layers = _Layers(2 * config.seed)
-    filters = config.num_filters
-    _, halvings = feature_size(config.im_dim)
-    return keras.Sequential(
-        [
-            keras.Input((config.im_dim, config.im_dim, config.channels)),
-            keras.layers.ZeroPadding2D(_margins(config.im_dim)),
-            layers.conv(filters, PATCH, stride=PATCH),
-            *(layers.conv(2 * filters, 3, stride=2) for _ in range(halvings)),
-            layers.conv(2 * filters, 3),
-            layers.conv(filters, 1),  # half the channels: the dense layer after it holds most of the weights
-            keras.layers.Flatten(),
-            layers.dense(config.hidden_units),
-            layers.dense(2 * config.latent_dim, activation=None),
-        ],
-        name="encoder",
-    )
-
-
-def build_decoder(config: VAEConfig) -> keras.Sequential:
-    """Codes (B, D) -> logits (B, H, W, C).
-
-    The last convolution works on the coarse map and writes all pixels of a patch as channels: a
-    single-channel convolution at full resolution costs several times as much on a CPU.
-    """
-    layers = _Layers(2 * config.seed + 1)
-    filters = config.num_filters
-    side, halvings = feature_size(config.im_dim)
-    upsample = [
-        layer
-        for _ in range(halvings)
-        for layer in (layers.conv(8 * filters, 3), DepthToSpace(2), layers.conv(2 * filters, 3))
-    ]
-    return keras.Sequential(
-        [
-            keras.Input((config.latent_dim,)),
-            layers.dense(config.hidden_units),
-            layers.dense(config.hidden_units),
-            layers.dense(side * side * filters),
-            keras.layers.Reshape((side, side, filters)),
-            layers.conv(2 * filters, 3),
-            *upsample,
-            layers.conv(PATCH * PATCH * config.channels, 3, activation=None),
-            DepthToSpace(PATCH),
-            keras.layers.Cropping2D(_margins(config.im_dim)),
-        ],
-        name="decoder",
-    )
 
 
 class VAE(keras.Model):
@@ -210,27 +106,29 @@ class VAE(keras.Model):
     def prepare(self, images: tf.Tensor, uniform: tf.Tensor | None = None) -> tf.Tensor:
         """Bytes 0..255 to what the likelihood models, (B, H, W, C) uint8 -> float32 in [0, 1].
 
-        Grey values, or bits: thresholded at 0.5, or (dynamic) 1 where ``uniform`` noise lies below the grey
-        value, which gives each pixel the probability that its grey value names.
+        Thresholded at 0.5; or (dynamic) 1 where ``uniform`` noise lies below the grey value, which gives each
+        pixel the probability that its grey value names; or grey and dequantized, (byte + uniform) / 256. A
+        density without that noise could grow without bound on pixels that are exactly 0 (Theis et al. 2016).
+        Without ``uniform`` grey values lie in the middle of their level.
         """
-        grey = tf.cast(images, tf.float32) / 255.0
+        grey = tf.cast(images, tf.float32)
         if self.config.binarize == "threshold":
-            return tf.cast(grey >= 0.5, tf.float32)
+            return tf.cast(grey >= 127.5, tf.float32)
         if self.config.binarize == "dynamic":
             if uniform is None:
                 raise ValueError("dynamic binarization needs uniform noise of the images' shape")
-            return tf.cast(uniform < grey, tf.float32)
-        return grey
+            return tf.cast(255.0 * uniform < grey, tf.float32)
+        return (grey + (0.5 if uniform is None else uniform)) / 256.0
 
     def noise(self, batch: int | tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
         """The noise of one step, a function of ``seed`` (two integers) alone.
 
-        (batch, D) standard normal for the sampling step, and (batch, H, W, C) uniform or None for dynamic
-        binarization.
+        (batch, D) standard normal for the sampling step, and (batch, H, W, C) uniform for `prepare`, or None
+        for thresholded pixels, which need no noise.
         """
         c = self.config
         epsilon = tf.random.stateless_normal([batch, c.latent_dim], seed)
-        if c.binarize != "dynamic":
+        if c.binarize == "threshold":
             return epsilon, None
         other = tf.random.experimental.stateless_fold_in(seed, 1)  # independent of epsilon
         return epsilon, tf.random.stateless_uniform([batch, c.im_dim, c.im_dim, c.channels], other)

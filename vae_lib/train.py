@@ -51,6 +51,14 @@ def learning_rate(config: VAEConfig, total_steps: int) -> keras.optimizers.sched
     return keras.optimizers.schedules.CosineDecay(config.learning_rate, total_steps)
 
 
+def kl_weight(config: VAEConfig, step: tf.Tensor, total_steps: int) -> tf.Tensor:
+    """The weight of the KL term at ``step``: geometric from ``beta_start`` to ``beta`` over half of training."""
+    if not config.beta or not config.beta_start or not total_steps:
+        return tf.constant(config.beta)
+    left = tf.maximum(1.0 - 2.0 * tf.cast(step, tf.float32) / total_steps, 0.0)
+    return config.beta * (config.beta_start / config.beta) ** left
+
+
 class Trainer:
     """A model, its optimizer and the images it learns from.
 
@@ -67,7 +75,9 @@ class Trainer:
         self.model, self.config = model, config
         self.images = tf.constant(images)
         self.steps_per_epoch = math.ceil(len(images) / config.batch_size)
-        rate = learning_rate(config, config.epochs * self.steps_per_epoch)
+        total_steps = config.epochs * self.steps_per_epoch
+        rate = learning_rate(config, total_steps)
+        self._beta = lambda step: kl_weight(config, step, total_steps)
         self.optimizer = keras.optimizers.Adam(rate)
         self.optimizer.build(model.trainable_variables)
         self._step = self.train_step
@@ -76,23 +86,21 @@ class Trainer:
             self._step = tf.function(self.train_step, jit_compile=True)
         if config.mode != "eager":
             spec = [tf.TensorSpec([None, config.batch_size], kind) for kind in (tf.int32, tf.float32)]
-            self.run_steps = tf.function(
-                self._run_steps, input_signature=[*spec, *[tf.TensorSpec([], tf.int32)] * 3]
-            )
+            self.run_steps = tf.function(self._run_steps, input_signature=[*spec, *[tf.TensorSpec([], tf.int32)] * 3])
 
     def train_step(
-        self, images: tf.Tensor, weights: tf.Tensor, epsilon: tf.Tensor, uniform: tf.Tensor | None
+        self, images: tf.Tensor, weights: tf.Tensor, beta: tf.Tensor, epsilon: tf.Tensor, uniform: tf.Tensor | None
     ) -> tf.Tensor:
         """One gradient step on a batch: its mean nll and kl in nats, (2,).
 
-        (B, H, W, C) uint8 images, (B,) weights, and the noise that `VAE.noise` drew for this step: (B, D), and
-        (B, H, W, C) for dynamic binarization.
+        (B, H, W, C) uint8 images, (B,) weights, the weight of the KL term, and the noise that `VAE.noise` drew
+        for this step: (B, D), and (B, H, W, C) or None.
         """
         x = self.model.prepare(images, uniform)
         share = weights / tf.reduce_sum(weights)  # a mean over the batch, taken once
         with tf.GradientTape() as tape:
             terms = self.model.elbo(x, epsilon)
-            loss = tf.reduce_sum(share * (terms.nll + self.config.beta * terms.kl))
+            loss = tf.reduce_sum(share * (terms.nll + beta * terms.kl))
         variables = self.model.trainable_variables
         self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
         return tf.stack([tf.reduce_sum(share * terms.nll), tf.reduce_sum(share * terms.kl)])
@@ -108,8 +116,9 @@ class Trainer:
         losses = tf.TensorArray(tf.float32, size=stop - start, element_shape=[2])
         for i in tf.range(start, stop):
             images = tf.gather(self.images, indices[i])
-            noise = self.model.noise(self.config.batch_size, tf.stack([self.config.seed, epoch_start + i]))
-            losses = losses.write(i - start, self._step(images, weights[i], *noise))
+            step = epoch_start + i
+            noise = self.model.noise(self.config.batch_size, tf.stack([self.config.seed, step]))
+            losses = losses.write(i - start, self._step(images, weights[i], self._beta(step), *noise))
         return losses.stack()
 
     def run_epoch(self, epoch: int, report: Report | None = None) -> Row:
@@ -129,8 +138,7 @@ class Trainer:
             if not np.isfinite(losses[start:]).all():
                 bad = start + int(np.argmin(np.isfinite(losses[start:]).all(axis=1)))
                 raise UserError(
-                    f"the loss became {losses[bad].sum()} in epoch {epoch + 1}, step {bad + 1}: "
-                    "lower --learning-rate."
+                    f"the loss became {losses[bad].sum()} in epoch {epoch + 1}, step {bad + 1}: lower --learning-rate."
                 )
             if report is not None:
                 report(epoch, stop, float(losses.sum(axis=1, dtype=np.float64).mean()))

@@ -1,0 +1,131 @@
+"""The command lines as a user types them, in fresh processes and a temporary folder."""
+
+import re
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import ROOT, run_python
+from vae_lib import cli
+from vae_lib.runs import load_run
+
+TRAIN = str(ROOT / "train_VAE.py")
+QUICK = ["--source", "sample", "--num-filters", "4", "--hidden-units", "16"]
+
+
+def test_help_answers_at_once_and_without_tensorflow():
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        result = run_python("-X", "importtime", TRAIN, "--help")
+        times.append(time.perf_counter() - began)
+    assert result.returncode == 0
+    assert not re.search(r"\b(tensorflow|keras|numpy)\b", result.stderr)
+    assert min(times) < 0.5
+
+
+def test_the_documented_interface():
+    defaults = vars(cli.training_parser().parse_args(["-l", "2"]))
+    documented = {
+        "data": "mnist", "learning_rate": 0.001, "epochs": 5, "batch_size": 50, "im_dim": 28, "num_filters": 32,
+        "latent_dim": 2,
+    }  # fmt: skip
+    assert {key: defaults[key] for key in documented} == documented
+    args = cli.training_parser().parse_args(
+        ["--data", "faces", "--learning-rate", "0.1", "--epochs", "1", "--batch-size", "2", "--im-dim", "64",
+         "--num-filters", "8", "--latent-dimensions", "6"]
+    )  # fmt: skip
+    assert (args.data, args.learning_rate, args.latent_dim) == ("faces", 0.1, 6)
+
+
+def test_training_drawing_and_animating_end_to_end(tmp_path):
+    out = tmp_path / "a run"
+    result = run_python(TRAIN, *QUICK, "-l", "2", "--epochs", "2", "--out", str(out), cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    lines = result.stdout.splitlines()
+    number = r"(-?\d+\.\d\d)"
+    epoch = re.match(rf"epoch 2/2: test ELBO {number} nats = -\({number} reconstruction \+ {number} KL\)", lines[1])
+    elbo, nll, kl = map(float, epoch.groups())
+    assert elbo == pytest.approx(-(nll + kl), abs=0.02)
+    assert str(out) in lines[-1]
+    assert f"python -m vae_lib manifold '{out}'" in lines[-1]
+    run = load_run(out)
+    assert run.metrics["test"]["elbo"] == pytest.approx(elbo, abs=0.01)
+    assert run.config.data_source == run.metrics["protocol"]["source"] == "sample"
+    assert "train_VAE.py --source sample" in run.metrics["made_by"]["command"]
+
+    picture = tmp_path / "m.png"
+    result = run_python("-m", "vae_lib", "manifold", str(out), "--tiles", "6", "--out", str(picture), cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    with Image.open(picture) as image:
+        assert image.size == (168, 168)
+    animation = tmp_path / "m.gif"
+    result = run_python(
+        "-m", "vae_lib", "animate", str(out), "--tiles", "5", "--frame-ms", "20", "--out", str(animation), cwd=tmp_path
+    )
+    assert result.returncode == 0, result.stderr
+    with Image.open(animation) as gif:
+        assert (gif.n_frames, gif.size, gif.info["duration"]) == (25, (112, 112), 20)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a run", "m.gif", "m.png"]
+
+
+def test_ones_own_images_train(tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "pictures").mkdir()
+    for i in range(30):
+        Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8)).save(tmp_path / "pictures" / f"{i}.jpg")
+    arguments = ["--data", str(tmp_path / "pictures"), "--im-dim", "20", "--epochs", "1", "-l", "3"]
+    status = cli.train_main([*arguments, *QUICK[2:], "--out", str(tmp_path / "run")])
+    assert status == 0
+    assert load_run(tmp_path / "run").config.channels == 3
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["-l", "0"], ["-l", "two"], ["-l", "2", "--epochs", "-1"], ["-l", "2", "--data", "mnits"],
+     ["-l", "2", "--mode", "fast"], ["-l", "2", "--learning-rate", "nan"], ["-l", "2", "--im-dim", "4"],
+     ["-l", "2", "--likelihood", "gaussian", "--binarize", "dynamic"], ["-l", "2", "--no-such-flag"],
+     ["-l", "2", "--source", "nowhere"]],
+)  # fmt: skip
+def test_bad_input_gets_one_sentence_and_status_2(arguments, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    try:
+        status = cli.train_main(arguments)
+    except SystemExit as stop:
+        status = stop.code
+    captured = capsys.readouterr()
+    assert status == 2
+    assert captured.out == ""
+    assert captured.err.startswith("train_VAE.py: error: ")
+    assert captured.err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["manifold", "no-such-run"], ["manifold"], ["draw"], [], ["animate", "RUN", "--frame-ms", "5"],
+     ["manifold", "RUN", "--tiles", "0"], ["manifold", "RUN", "--range", "-1"], ["manifold", "RUN", "--plane", "x"],
+     ["manifold", "RUN", "--quantiles", "0", "1"], ["animate", "RUN", "--scale", "-2"]],
+)  # fmt: skip
+def test_bad_tool_input_gets_one_sentence_and_status_2(arguments, small_run, tmp_path, capsys):
+    arguments = [str(small_run) if a == "RUN" else a for a in arguments]
+    if str(small_run) in arguments:
+        arguments += ["--out", str(tmp_path / "out.gif")]
+    try:
+        status = cli.main(arguments)
+    except SystemExit as stop:
+        status = stop.code
+    captured = capsys.readouterr()
+    assert status == 2
+    assert captured.err.startswith("python -m vae_lib")
+    assert captured.err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_runs_are_listed(tmp_path, monkeypatch, capsys, small_run):
+    monkeypatch.setattr("vae_lib.runs.project_dir", lambda name: small_run.parent)
+    assert cli.main(["list"]) == 0
+    assert capsys.readouterr().out == "small\n"

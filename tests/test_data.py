@@ -1,0 +1,254 @@
+"""Every source of images, the cache, and what happens without a network."""
+
+import hashlib
+import shutil
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import run_python
+from vae_lib import data, sources
+from vae_lib.config import UserError
+from vae_lib.data import load_data
+
+SAMPLE_SHA256 = {  # of the arrays; samples/SOURCES.md lists the same
+    "mnist": "730f698b4ed778506f90482a6c7d58de81dd3ef49162ca4b6b2634755ab62063",
+    "fashion_mnist": "d831ea0dd5204de38c437e451d981cee2262f90dec28ff9a52472a9e5e37a986",
+    "faces": "87582764d799b89e4f3d0fd614ca28473cbc154de13d662c3aa1f6b6fb5a7903",
+}
+
+
+def folder_of(tmp_path, modes, size=(20, 30), suffix=".png"):
+    for i, mode in enumerate(modes):
+        shape = size[::-1] if mode == "L" else (*size[::-1], 3)
+        pixels = np.full(shape, 40 * i % 256, np.uint8)
+        (tmp_path / f"class{i % 2}").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / f"class{i % 2}" / f"{i}{suffix}")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", list(SAMPLE_SHA256))
+def test_samples_are_the_same_bytes_everywhere(name):
+    with np.load(data.__file__.replace("data.py", f"samples/{name}.npz")) as arrays:
+        digest = hashlib.sha256(b"".join(arrays[key].tobytes() for key in sorted(arrays))).hexdigest()
+    assert digest == SAMPLE_SHA256[name]
+    sample = load_data(name, im_dim=25 if name == "faces" else 28, source="sample")
+    assert sample.source == "sample"
+    assert sample.train_images.dtype == np.uint8
+    assert len(sample.train_images) == len(sample.train_labels)
+    known = {image.tobytes() for image in sample.train_images}
+    assert not any(image.tobytes() in known for image in sample.test_images)
+
+
+def test_the_sources_page_lists_the_checksums():
+    page = (data.Path(data.__file__).parent / "samples" / "SOURCES.md").read_text()
+    assert all(digest in page for digest in SAMPLE_SHA256.values())
+
+
+@pytest.mark.parametrize("im_dim", [8, 28, 33, 64])
+def test_images_are_resized_to_any_size(im_dim):
+    faces = load_data("faces", im_dim=im_dim, source="sample")
+    assert faces.train_images.shape == (80, im_dim, im_dim, 1)
+    original = load_data("faces", im_dim=25, source="sample")
+    assert faces.test_images.mean() == pytest.approx(original.test_images.mean(), abs=2)
+
+
+def test_without_a_network_the_sample_comes_within_five_seconds(offline, capsys):
+    began = time.perf_counter()
+    found = load_data("mnist")
+    assert time.perf_counter() - began < 5
+    assert found.source == "sample"
+    notice = capsys.readouterr().err
+    assert notice.count("\n") == 1
+    assert "sample" in notice
+
+
+def test_a_host_that_hangs_is_given_three_seconds(offline, monkeypatch):
+    def hang(*args, **options):
+        time.sleep(5)
+        raise OSError("gave up")
+
+    monkeypatch.setattr(sources.urllib.request, "urlopen", hang)
+    began = time.perf_counter()
+    assert not sources.host_answers("mnist")
+    assert time.perf_counter() - began < 4
+
+
+def test_a_forced_source_that_is_not_there_is_refused(offline, tmp_path):
+    with pytest.raises(UserError, match="sample"):
+        load_data("mnist", source="tfds")
+    with pytest.raises(UserError, match="not prepared"):
+        load_data("mnist", source=str(tmp_path))
+    with pytest.raises(UserError, match="did you mean 'sample'"):
+        load_data("mnist", source="sampel")
+
+
+@pytest.mark.parametrize(("name", "hint"), [("mnits", "did you mean 'mnist'"), ("/no/such", "or a folder")])
+def test_unknown_data_is_refused(name, hint):
+    with pytest.raises(UserError, match=hint):
+        load_data(name)
+
+
+@pytest.mark.parametrize("im_dim", [7, 0, -1, 1025, 28.0])
+def test_impossible_sizes_are_refused(im_dim):
+    with pytest.raises(UserError):
+        load_data("mnist", im_dim)
+
+
+# ---- folders -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("RGB", 3)])
+def test_a_folder_of_images(tmp_path, mode, channels):
+    found = load_data(str(folder_of(tmp_path, [mode] * 40)), im_dim=16)
+    assert found.source == "folder"
+    assert found.label_names == ("class0", "class1")
+    assert found.train_images.shape[1:] == (16, 16, channels)
+    assert len(found.train_images) + len(found.test_images) == 40
+    assert len(found.test_images) > 0
+    again = load_data(str(tmp_path), im_dim=16)
+    np.testing.assert_array_equal(found.test_images, again.test_images)
+
+
+def test_two_images_are_enough_for_a_folder(tmp_path):
+    found = load_data(str(folder_of(tmp_path, ["L", "L"])))
+    assert len(found.train_images) == len(found.test_images) == 1
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda p: folder_of(p, []), "holds 0 images"),
+        (lambda p: folder_of(p, ["L"]), "holds 1 images"),
+        (lambda p: folder_of(p, ["L", "RGB"]), "mixes kinds"),
+        (lambda p: (folder_of(p, ["L"]) / "x.png").write_bytes(b"no image"), "cannot be read"),
+        (lambda p: Image.new("RGBA", (9, 9)).save(folder_of(p, ["L"]) / "x.png"), "RGBA"),
+        (lambda p: Image.new("I;16", (9, 9)).save(folder_of(p, ["L"]) / "x.png"), "8-bit"),
+    ],
+)
+def test_folders_that_cannot_be_used_are_refused(tmp_path, spoil, reason):
+    spoil(tmp_path)
+    with pytest.raises(UserError, match=reason):
+        load_data(str(tmp_path))
+
+
+# ---- the cache ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def prepared(monkeypatch, tmp_path):
+    """A stand-in for TFDS that counts how often it decodes."""
+    folder = tmp_path / "tfds" / "mnist" / "3.0.1"
+    folder.mkdir(parents=True)
+    (folder / "dataset_info.json").write_text("{}")
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    monkeypatch.setenv("VAE_LIB_CACHE", str(tmp_path / "cache"))
+    calls = []
+
+    def read(name, im_dim, data_dir, *, download=False):
+        calls.append((name, im_dim))
+        return sources.read_sample(name, im_dim)
+
+    monkeypatch.setattr(sources, "read_tfds", read)
+    return calls
+
+
+def test_decoded_images_are_kept_and_memory_mapped(prepared, tmp_path):
+    first, second = load_data("mnist"), load_data("mnist")
+    assert prepared == [("mnist", 28)]
+    assert isinstance(second.train_images, np.memmap)
+    assert first.source == second.source == "tfds"
+    np.testing.assert_array_equal(first.train_images, sources.read_sample("mnist", 28).train.images)
+    assert not [p for p in (tmp_path / "cache").iterdir() if p.name.startswith(".")]
+
+
+def test_the_cache_is_keyed_by_size_and_by_the_prepared_data(prepared, tmp_path):
+    load_data("mnist")
+    load_data("mnist", 16)
+    (tmp_path / "tfds" / "mnist" / "3.0.1" / "dataset_info.json").write_text('{"other": 1}')
+    load_data("mnist")
+    assert prepared == [("mnist", 28), ("mnist", 16), ("mnist", 28)]
+
+
+def test_the_cache_serves_when_the_prepared_data_is_gone(prepared, tmp_path, capsys):
+    load_data("mnist")
+    shutil.rmtree(tmp_path / "tfds")
+    assert load_data("mnist").source == "tfds"
+    assert len(prepared) == 1
+
+
+@pytest.mark.parametrize("spoil", ["truncate", "remove", "garbage"])
+def test_a_damaged_cache_is_made_again(prepared, tmp_path, spoil, capsys):
+    load_data("mnist")
+    (file,) = (tmp_path / "cache").glob("*/train_images.npy")
+    if spoil == "truncate":
+        file.write_bytes(file.read_bytes()[:1000])
+    elif spoil == "remove":
+        file.unlink()
+    else:
+        file.write_bytes(b"garbage")
+    assert len(load_data("mnist").train_images) == 4000
+    assert len(prepared) == 2
+    assert "damaged" in capsys.readouterr().err
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(prepared, tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("VAE_LIB_CACHE", str(tmp_path / "file" / "cache"))
+    assert len(load_data("mnist").train_images) == 4000
+    assert "going on without" in capsys.readouterr().err
+
+
+def test_the_cache_follows_xdg_and_can_be_overridden(monkeypatch, tmp_path):
+    monkeypatch.delenv("VAE_LIB_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
+    assert str(data.default_cache_dir()) == "/xdg/vae_lib"
+    monkeypatch.setenv("VAE_LIB_CACHE", "/own")
+    assert str(data.default_cache_dir()) == "/own"
+
+
+def test_the_sample_can_be_held_out_of_the_full_set(prepared):
+    assert len(load_data("mnist").train_images) == 4000
+    assert len(load_data("mnist", hold_out_sample=True).train_images) == 0
+
+
+# ---- the full data sets ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+def test_the_full_sets_through_tfds(full_data, name):
+    found = load_data(name)
+    assert found.train_images.shape == (60_000, 28, 28, 1)
+    assert found.test_images.shape == (10_000, 28, 28, 1)
+    assert np.bincount(found.test_labels, minlength=10).min() > 800
+    began = time.perf_counter()
+    load_data(name)
+    assert time.perf_counter() - began < 0.5
+
+
+def test_the_mnist_sample_is_part_of_the_training_set(full_data):
+    assert len(load_data("mnist", hold_out_sample=True).train_images) == 55_000
+
+
+def test_the_fashion_sample_is_part_of_the_test_set(full_data):
+    assert len(load_data("fashion_mnist", hold_out_sample=True).train_images) == 60_000
+    known = {image.tobytes() for image in load_data("fashion_mnist").test_images}
+    assert all(image.tobytes() in known for image in load_data("fashion_mnist", source="sample").test_images)
+
+
+def test_faces_hold_people_out(full_data):
+    faces = load_data("faces", 32)
+    train, test = set(faces.train_labels), set(faces.test_labels)
+    assert not train & test
+    assert len(train) + len(test) == len(faces.label_names) == 5749
+    assert len(faces.train_images) + len(faces.test_images) == 13_233
+    assert 0.08 < len(test) / 5749 < 0.12
+    assert sources.in_test_set(faces.label_names[faces.test_labels[0]])
+
+
+def test_without_the_full_set_tensorflow_is_not_imported(offline):
+    script = "import sys; from vae_lib import load_data; load_data('mnist', source='sample');"
+    result = run_python("-c", script + "print('tensorflow' in sys.modules)")
+    assert result.stdout.strip() == "False", result.stderr

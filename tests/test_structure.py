@@ -1,0 +1,115 @@
+"""What holds the project together: import directions, pins, lazy imports."""
+
+import ast
+import re
+import subprocess
+import tomllib
+
+import yaml
+
+from tests.conftest import ROOT, run_python
+
+# A module imports only from modules before it.
+ORDER = ["config", "backend", "sources", "data", "losses", "networks", "model", "runs", "evaluate", "train",
+         "latent", "figures", "gallery", "progress", "cli"]  # fmt: skip
+
+
+def imported(path):
+    """The modules of the package that a file imports, at the top or inside a function."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "vae_lib":
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vae_lib."):
+            yield node.module.split(".")[1]
+
+
+def test_modules_import_only_from_their_left():
+    files = {p.stem: p for p in (ROOT / "vae_lib").glob("*.py") if not p.stem.startswith("__")}
+    assert sorted(files) == sorted(ORDER)
+    for name, path in files.items():
+        for other in imported(path):
+            assert ORDER.index(other) < ORDER.index(name), f"{name} imports {other}"
+
+
+def test_only_one_module_knows_tfds_and_none_pickles():
+    for path in (ROOT / "vae_lib").rglob("*.py"):
+        text = path.read_text()
+        assert ("tensorflow_datasets as tfds" in text) == (path.stem == "sources"), path
+        assert not re.search(r"\bimport (pickle|dill|joblib)\b|allow_pickle=True", text), path
+
+
+def code_lines(path):
+    """Lines that hold code: not blank, not a comment, not a docstring."""
+    text = path.read_text()
+    lines = {i for i, line in enumerate(text.splitlines(), 1) if line.strip() and not line.lstrip().startswith("#")}
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            lines -= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+    return len(lines)
+
+
+def test_the_module_stays_small():
+    sizes = {path.stem: code_lines(path) for path in (ROOT / "vae_lib").glob("*.py")}
+    assert sum(sizes.values()) < 1800, sizes
+    assert max(sizes.values()) <= 200, sizes
+
+
+def test_importing_the_package_does_not_import_tensorflow():
+    result = run_python("-c", "import sys, vae_lib; print(vae_lib.VAEConfig(2).im_dim, 'tensorflow' in sys.modules)")
+    assert result.stdout.split() == ["28", "False"], result.stderr
+
+
+def test_every_public_name_can_be_had():
+    result = run_python("-c", "import vae_lib; print(*[getattr(vae_lib, n).__name__ for n in vae_lib.__all__])")
+    assert result.returncode == 0, result.stderr
+
+
+def test_importing_tensorflow_through_the_package_is_quiet():
+    result = run_python("-c", "from vae_lib import VAE")
+    assert (result.stdout, result.stderr) == ("", "")
+
+
+def pins():
+    text = (ROOT / "requirements.txt").read_text()
+    return dict(re.findall(r"^([a-z0-9._-]+)==([^ ;\\]+)", text, re.MULTILINE | re.IGNORECASE))
+
+
+def test_the_pins_meet_every_bound_and_name_no_index():
+    from packaging.requirements import Requirement
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    bounds = project["dependencies"] + project["optional-dependencies"]["dev"]
+    for line in bounds:
+        requirement = Requirement(line)
+        pin = pins()[requirement.name.lower().replace("_", "-")]
+        assert requirement.specifier.contains(pin), line
+    text = (ROOT / "requirements.txt").read_text()
+    assert "http" not in text.replace("httpcore", "").replace("httpx", "")
+    assert "index" not in text
+    assert text.count("--hash=sha256:") > len(pins())
+
+
+def test_the_environment_installs_the_same_pins():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    python, _, pip = environment["dependencies"]
+    assert pip == {"pip": ["-r requirements.txt", "-e ."]}
+    version = python.removeprefix("python=")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert version in ("3.11", "3.12", "3.13")
+    assert project["requires-python"] == ">=3.11,<3.14"
+    assert environment["variables"]["KERAS_BACKEND"] == "tensorflow"
+
+
+def test_an_old_python_gets_one_clear_sentence(tmp_path):
+    fake = tmp_path / "python3"
+    fake.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "Python 3.9.1"\nexit 1\n')
+    fake.chmod(0o755)
+    for name in ("Makefile", "requirements.txt", "pyproject.toml"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    result = subprocess.run(
+        ["make", "-s", "demo", f"PYTHON={fake}"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 2
+    assert "Python 3.11, 3.12 or 3.13 is needed" in result.stderr
+    assert "3.9.1" in result.stderr
+    assert not (tmp_path / ".venv").exists()

@@ -1,0 +1,117 @@
+"""The two networks: a convolutional encoder and decoder whose depth follows the image size."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from vae_lib.backend import keras, tf
+from vae_lib.config import VAEConfig
+
+PATCH = 4  # the first convolution reads, and the last one writes, patches of 4 x 4 pixels
+
+
+@keras.saving.register_keras_serializable("vae_lib")
+class DepthToSpace(keras.layers.Layer):
+    """Channels to pixels, (B, H, W, C * block^2) -> (B, H * block, W * block, C)."""
+
+    def __init__(self, block: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.block = block
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return tf.nn.depth_to_space(inputs, self.block)
+
+
+def _gelu(x: tf.Tensor) -> tf.Tensor:
+    return tf.nn.gelu(x, approximate=False)
+
+
+class _Layers:
+    """Keras layers of one network, each with its own seed, so that weights follow from ``config.seed``."""
+
+    def __init__(self, seed: int) -> None:
+        self._seeds = iter(np.random.SeedSequence(seed).generate_state(64))
+
+    def _initializer(self) -> keras.Initializer:
+        return keras.initializers.GlorotUniform(seed=int(next(self._seeds) % 2**31))
+
+    def conv(self, filters: int, size: int, *, stride: int = 1, activation: Any = _gelu) -> keras.Layer:
+        return keras.layers.Conv2D(
+            filters, size, stride, "same", activation=activation, kernel_initializer=self._initializer()
+        )
+
+    def dense(self, units: int, *, activation: Any = _gelu) -> keras.Layer:
+        return keras.layers.Dense(units, activation=activation, kernel_initializer=self._initializer())
+
+
+def feature_size(im_dim: int) -> tuple[int, int]:
+    """The side of the smallest feature map (at most 8) and how often it is halved after the patches."""
+    side, halvings = math.ceil(im_dim / PATCH), 0
+    while side > 8:
+        side, halvings = math.ceil(side / 2), halvings + 1
+    return side, halvings
+
+
+def _margins(im_dim: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Pixels to pad (and crop again) so that the side is a multiple of what the strides divide by."""
+    side, halvings = feature_size(im_dim)
+    extra = side * PATCH * 2**halvings - im_dim
+    return ((extra // 2, extra - extra // 2),) * 2
+
+
+def build_encoder(config: VAEConfig) -> keras.Sequential:
+    """Images (B, H, W, C) in [0, 1] -> (B, 2 D), the means and the raw log-variances side by side.
+
+    One head for both: weight files are keyed by order, and two equal heads could be swapped unseen.
+    """
+    layers = _Layers(2 * config.seed)
+    filters = config.num_filters
+    _, halvings = feature_size(config.im_dim)
+    return keras.Sequential(
+        [
+            keras.Input((config.im_dim, config.im_dim, config.channels)),
+            keras.layers.ZeroPadding2D(_margins(config.im_dim)),
+            layers.conv(filters, PATCH, stride=PATCH),
+            *(layers.conv(2 * filters, 3, stride=2) for _ in range(halvings)),
+            layers.conv(2 * filters, 3),
+            layers.conv(filters, 1),  # half the channels: the dense layer after it holds most of the weights
+            keras.layers.Flatten(),
+            layers.dense(config.hidden_units),
+            layers.dense(2 * config.latent_dim, activation=None),
+        ],
+        name="encoder",
+    )
+
+
+def build_decoder(config: VAEConfig) -> keras.Sequential:
+    """Codes (B, D) -> logits (B, H, W, C).
+
+    The last convolution works on the coarse map and writes all pixels of a patch as channels: a
+    single-channel convolution at full resolution costs several times as much on a CPU.
+    """
+    layers = _Layers(2 * config.seed + 1)
+    filters = config.num_filters
+    side, halvings = feature_size(config.im_dim)
+    upsample = [
+        layer
+        for _ in range(halvings)
+        for layer in (layers.conv(8 * filters, 3), DepthToSpace(2), layers.conv(2 * filters, 3))
+    ]
+    return keras.Sequential(
+        [
+            keras.Input((config.latent_dim,)),
+            layers.dense(config.hidden_units),
+            layers.dense(config.hidden_units),
+            layers.dense(side * side * filters),
+            keras.layers.Reshape((side, side, filters)),
+            layers.conv(2 * filters, 3),
+            *upsample,
+            layers.conv(PATCH * PATCH * config.channels, 3, activation=None),
+            DepthToSpace(PATCH),
+            keras.layers.Cropping2D(_margins(config.im_dim)),
+        ],
+        name="decoder",
+    )
