@@ -9,6 +9,7 @@ from PIL import Image
 
 from tests.conftest import ROOT, run_python
 from vae_lib import cli
+from vae_lib.flags import training_parser
 from vae_lib.runs import load_run
 
 TRAIN = str(ROOT / "train_VAE.py")
@@ -27,13 +28,13 @@ def test_help_answers_at_once_and_without_tensorflow():
 
 
 def test_the_documented_interface():
-    defaults = vars(cli.training_parser().parse_args(["-l", "2"]))
+    defaults = vars(training_parser().parse_args(["-l", "2"]))
     documented = {
         "data": "mnist", "learning_rate": 0.001, "epochs": 5, "batch_size": 50, "im_dim": 28, "num_filters": 32,
         "latent_dim": 2,
     }  # fmt: skip
     assert {key: defaults[key] for key in documented} == documented
-    args = cli.training_parser().parse_args(
+    args = training_parser().parse_args(
         ["--data", "faces", "--learning-rate", "0.1", "--epochs", "1", "--batch-size", "2", "--im-dim", "64",
          "--num-filters", "8", "--latent-dimensions", "6"]
     )  # fmt: skip

@@ -10,8 +10,9 @@ import yaml
 from tests.conftest import ROOT, run_python
 
 # A module imports only from modules before it.
-ORDER = ["config", "backend", "sources", "data", "losses", "networks", "model", "runs", "evaluate", "train",
-         "latent", "figures", "gallery", "progress", "cli"]  # fmt: skip
+ORDER = ["config", "backend", "sources", "data", "losses", "networks", "model", "runs", "evaluate",
+         "schedules", "trainer", "checkpoints", "train", "distribution",
+         "latent", "figures", "gallery", "progress", "flags", "cli"]  # fmt: skip
 
 
 def imported(path):

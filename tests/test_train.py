@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from tests.conftest import small
-from vae_lib.backend import tf
+from vae_lib.backend import keras, tf
 from vae_lib.config import UserError, VAEConfig
 from vae_lib.model import VAE
-from vae_lib.train import Trainer, fit, learning_rate, plan_epoch
+from vae_lib.schedules import Adam, kl_weight, learning_rate
+from vae_lib.train import fit
+from vae_lib.trainer import Trainer, plan_epoch
 
 TINY = {"latent_dim": 2, "num_filters": 4, "hidden_units": 16, "epochs": 2}
 
@@ -42,11 +44,14 @@ def test_two_runs_from_one_seed_are_bit_identical(sample, likelihood):
     assert all(x.tobytes() == y.tobytes() for x, y in zip(a, b, strict=True))
 
 
-def test_a_graph_is_traced_once_odd_last_batch_included(sample):
-    trainer = Trainer(VAE(VAEConfig(**TINY)), sample.train_images[:430])
+@pytest.mark.parametrize("mode", ["graph", "xla"])
+def test_a_graph_is_traced_once_odd_last_batch_included(sample, mode):
+    trainer = Trainer(VAE(VAEConfig(**(TINY | {"mode": mode}))), sample.train_images[:430])
+    assert trainer.steps_per_epoch * 50 != 430
     for epoch in range(2):
-        trainer.run_epoch(epoch)
-    assert trainer.run_steps.experimental_get_tracing_count() == 1
+        for _ in trainer.epoch_losses(epoch, np.empty([0, 2], np.float32), pause_every=4):
+            pass
+    assert trainer.traces == 1
 
 
 def test_the_filled_up_batch_counts_its_real_images_only(sample):
@@ -57,11 +62,43 @@ def test_the_filled_up_batch_counts_its_real_images_only(sample):
         trainer = Trainer(VAE(VAEConfig(**(TINY | {"batch_size": size, "mode": "eager"}))), images)
         epsilon, _ = trainer.model.noise(16, tf.constant([0, 0]))
         batch = tf.gather(tf.constant(images), np.arange(size) % 10)
-        losses = trainer.train_step(batch, tf.constant(weights, tf.float32), tf.constant(1.0), epsilon[:size], None)
+        losses = trainer.train_step(batch, tf.constant(weights, tf.float32), tf.constant(0), epsilon[:size], None)
         steps.append((losses.numpy(), trainer.model.get_weights()))
     np.testing.assert_allclose(steps[0][0], steps[1][0], rtol=1e-5)
     for a, b in zip(steps[0][1], steps[1][1], strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_streamed_images_train_to_the_same_bits(sample, mode):
+    weights, losses = [], []
+    for limit in (0, 2**40):
+        trainer = Trainer(VAE(VAEConfig(**(TINY | {"mode": mode}))), sample.train_images[:430], stream_above=limit)
+        assert trainer.streaming == (limit == 0)
+        *_, (last, _) = trainer.epoch_losses(0, np.empty([0, 2], np.float32))
+        losses.append(last)
+        weights.append([w.tobytes() for w in trainer.model.get_weights()])
+    np.testing.assert_array_equal(*losses)
+    assert weights[0] == weights[1]
+
+
+def test_adam_takes_the_steps_of_keras_adam():
+    start = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+    ours, theirs = tf.Variable(start), keras.Variable(start)
+    adam, reference = Adam([ours]), keras.optimizers.Adam(0.01)
+    for step in range(20):
+        gradient = tf.constant(np.random.default_rng(step).normal(size=(4, 3)), tf.float32)
+        adam.apply([gradient], tf.constant(0.01), tf.constant(step))
+        reference.apply_gradients([(gradient, theirs)])
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_bfloat16_keeps_float32_losses_and_weights(sample):
+    histories = {p: trained(sample, precision=p, epochs=4) for p in ("float32", "bfloat16")}
+    assert all(w.dtype == np.float32 for w in histories["bfloat16"][1])
+    last = {p: history[-1]["test_elbo"] for p, (history, _) in histories.items()}
+    assert last["bfloat16"] == pytest.approx(last["float32"], rel=0.02)
+    assert last["bfloat16"] != last["float32"]
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "continuous_bernoulli", "gaussian"])
@@ -78,10 +115,18 @@ def test_beta_zero_lets_the_kl_grow(sample):
 
 
 def test_the_cosine_schedule_ends_at_zero():
-    schedule = learning_rate(VAEConfig(2, learning_rate=0.5), 100)
-    assert float(schedule(0)) == pytest.approx(0.5)
-    assert float(schedule(50)) == pytest.approx(0.25)
-    assert float(schedule(100)) == pytest.approx(0.0, abs=1e-7)
+    config = VAEConfig(2, learning_rate=0.5)
+    rates = [float(learning_rate(config, tf.constant(step), 100)) for step in (0, 50, 100)]
+    np.testing.assert_allclose(rates, [0.5, 0.25, 0], atol=1e-7)
+    assert float(learning_rate(config.replace(schedule="constant"), tf.constant(99), 100)) == 0.5
+
+
+def test_the_kl_weight_moves_geometrically_over_the_first_half():
+    config = VAEConfig(2, beta=2.0, beta_start=32.0)
+    weights = [float(kl_weight(config, tf.constant(step), 100)) for step in (0, 25, 50, 100)]
+    np.testing.assert_allclose(weights, [32, 8, 2, 2], rtol=1e-5)
+    assert VAEConfig(2).beta_start == 1
+    assert VAEConfig(2, data="faces", beta=0.5).beta_start == 10
 
 
 def test_a_loss_that_blows_up_stops_with_a_hint(sample):

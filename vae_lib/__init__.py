@@ -21,8 +21,10 @@ _HOME = {
     "save_run": "runs",
     "load_run": "runs",
     "list_runs": "runs",
-    "Trainer": "train",
+    "Trainer": "trainer",
+    "fit": "train",
     "train_run": "train",
+    "resume_run": "train",
     "evaluate_elbo": "evaluate",
 }
 __all__ = sorted(_HOME)

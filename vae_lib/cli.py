@@ -1,4 +1,4 @@
-"""The command lines: ``train_VAE.py`` trains, ``python -m vae_lib`` works with what was trained.
+"""The two doors: ``train_VAE.py`` trains, ``python -m vae_lib`` works with what was trained.
 
 Only the standard library is imported until a command runs, so that ``--help`` answers at once.
 """
@@ -9,27 +9,12 @@ import argparse
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
-from vae_lib.config import BINARIZATIONS, LIKELIHOODS, MODES, SCHEDULES, UserError, VAEConfig
+from vae_lib.config import UserError, VAEConfig
+from vae_lib.flags import BAD_INPUT, resuming_parser, tools_parser, training_parser
 
-BAD_INPUT = 2
-
-
-class _Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` that answers bad input with one line and exit status 2."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(BAD_INPUT, f"{self.prog}: error: {message}\n")
-
-
-class _Help(argparse.HelpFormatter):
-    """Help that names a default where there is one."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        if action.default in (None, False, argparse.SUPPRESS) or not action.option_strings:
-            return action.help
-        return f"{action.help} (default: %(default)s)"
+INTERRUPTED = 130
 
 
 def _guarded(prog: str, command: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> int:
@@ -39,160 +24,74 @@ def _guarded(prog: str, command: Callable[[argparse.Namespace], None], args: arg
     except UserError as error:
         print(f"{prog}: error: {error}", file=sys.stderr)
         return BAD_INPUT
-    except KeyboardInterrupt:
-        print(f"\n{prog}: interrupted.", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        print(f"{prog}: interrupted; {stop}" if str(stop) else f"\n{prog}: interrupted.", file=sys.stderr)
+        return INTERRUPTED
     return 0
-
-
-# ---- train_VAE.py ------------------------------------------------------------------------------------------
-
-
-def training_parser() -> argparse.ArgumentParser:
-    """The parser of ``train_VAE.py``: the documented interface, and a group of further options."""
-    parser = _Parser(
-        prog="train_VAE.py",
-        description="Train a variational auto-encoder and save it as a run under pickles/.",
-        formatter_class=_Help,
-    )
-    add = parser.add_argument
-    add(
-        "--data",
-        default="mnist",
-        metavar="DATA",
-        help="'mnist', 'fashion_mnist', 'faces', or a folder of your own images",
-    )
-    add("--learning-rate", type=float, default=0.001, help="step size of the Adam optimizer")
-    add("--epochs", type=int, default=5, help="passes over the training images")
-    add("--batch-size", type=int, default=50, help="images per gradient step")
-    add("--im-dim", type=int, default=28, help="square size of the input images in pixels")
-    add("--num-filters", type=int, default=32, help="filters of the convolutional layers")
-    add(
-        "-l",
-        "--latent-dimensions",
-        type=int,
-        required=True,
-        dest="latent_dim",
-        metavar="D",
-        help="dimensions of the latent space",
-    )
-    more = parser.add_argument_group("further options").add_argument
-    more("--seed", type=int, default=0, help="where all random numbers start from")
-    more("--mode", default="graph", metavar="MODE", help=f"how the steps run: {', '.join(MODES)}")
-    more(
-        "--likelihood",
-        metavar="NAME",
-        help=f"of a pixel: {', '.join(LIKELIHOODS)} (default: bernoulli for mnist, a grey one otherwise)",
-    )
-    more(
-        "--binarize",
-        metavar="HOW",
-        help=f"pixels to bits: {', '.join(BINARIZATIONS)} (default: threshold for bernoulli, else none)",
-    )
-    more("--beta", type=float, default=1.0, help="weight of the KL term while training")
-    more(
-        "--beta-start",
-        type=float,
-        help="weight it starts with, reaching --beta after half of the training "
-        "(default: --beta for bernoulli, else 20 times as much)",
-    )
-    more("--schedule", default="cosine", metavar="NAME", help=f"of the learning rate: {', '.join(SCHEDULES)}")
-    more("--hidden-units", type=int, default=256, help="units of the dense layers")
-    more(
-        "--source",
-        default="auto",
-        metavar="SOURCE",
-        help="'auto', 'tfds', 'sample', or a folder of data sets prepared by TensorFlow Datasets",
-    )
-    more("--hold-out-sample", action="store_true", help="train on no image of the bundled sample")
-    more("--out", metavar="FOLDER", help="the run's folder (default: a new one under pickles/)")
-    more("--overwrite", action="store_true", help="replace the run in --out")
-    return parser  # fmt: skip
 
 
 def train_main(argv: Sequence[str] | None = None) -> int:
     """The door of ``train_VAE.py``; returns the exit status."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    args = training_parser().parse_args(argv)
+    resuming = any(word.split("=")[0] == "--resume" for word in argv) and not {"-h", "--help"} & set(argv)
+    args = (resuming_parser() if resuming else training_parser()).parse_args(argv)
     args.command = shlex.join(["python3", "train_VAE.py", *argv])
-    return _guarded("train_VAE.py", _train, args)
+    return _guarded("train_VAE.py", _resume if resuming else _train, args)
 
 
 def _train(args: argparse.Namespace) -> None:
     options = vars(args) | {}
-    out, overwrite, command = (options.pop(name) for name in ("out", "overwrite", "command"))
+    strategy_name, out, overwrite, command, _ = (
+        options.pop(name) for name in ("strategy", "out", "overwrite", "command", "resume")
+    )
     config = VAEConfig(**options)
 
-    from vae_lib.data import load_data
-
-    data = load_data(config.data, config.im_dim, source=config.source, hold_out_sample=config.hold_out_sample)
-
-    from vae_lib.progress import EpochBars
-    from vae_lib.runs import project_dir
+    from vae_lib.distribution import make_strategy
     from vae_lib.train import train_run
 
-    bars = EpochBars(len(data.train_images), config)
-    folder = train_run(
-        config, data, out, overwrite=overwrite, command=command, report=bars.report, after_epoch=bars.close
-    )
-    name = folder.name if folder.parent == project_dir("pickles") else str(folder)
-    print(f"saved {folder}; draw its manifold with: python -m vae_lib manifold {shlex.quote(name)}")
+    strategy = make_strategy(strategy_name)  # first: it must come before all else in TensorFlow
+    data = _load(config)
+    _run(lambda **more: train_run(config, data, out, overwrite=overwrite, command=command, **more), config, strategy)
 
 
-# ---- python -m vae_lib -------------------------------------------------------------------------------------
+def _resume(args: argparse.Namespace) -> None:
+    from vae_lib.distribution import make_strategy
+    from vae_lib.runs import find_unfinished, read_config
+    from vae_lib.train import resume_run
+
+    strategy = make_strategy(args.strategy)
+    folder = find_unfinished(args.resume)
+    config, _ = read_config(folder)
+    data = _load(config)
+    _run(lambda **more: resume_run(folder, data, command=args.command, **more), config, strategy)
 
 
-def tools_parser() -> argparse.ArgumentParser:
-    """The parser of ``python -m vae_lib``."""
-    parser = _Parser(prog="python -m vae_lib", description="Pictures and numbers of trained runs.")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=_Parser)
+def _load(config: VAEConfig) -> Any:
+    from vae_lib.data import load_data
 
-    def command(name: str, run: Callable[[argparse.Namespace], None], text: str) -> Callable[..., Any]:
-        sub = commands.add_parser(name, help=text, description=text.capitalize() + ".",
-                                  formatter_class=_Help)  # fmt: skip
-        sub.set_defaults(run_command=run, prog=sub.prog)
-        return sub.add_argument
+    return load_data(config.data, config.im_dim, source=config.source, hold_out_sample=config.hold_out_sample)
 
-    command("list", _list, "list the runs under pickles/")
-    for name, run, text, suffix in (
-        ("manifold", _manifold, "draw the decoded latent plane as one picture", "png"),
-        ("animate", _animate, "animate a spiral through the decoded latent plane", "gif"),
-    ):
-        add = command(name, run, text)
-        add("run", help="a run's name under pickles/, or its folder")
-        add("--tiles", type=int, default=40, metavar="N", help="tiles along each side")
-        add(
-            "--range",
-            type=float,
-            dest="extent",
-            metavar="R",
-            default=None,
-            help="equal steps from -R to R, in standard deviations of the prior",
-        )
-        add(
-            "--quantiles",
-            type=float,
-            nargs=2,
-            metavar=("LOW", "HIGH"),
-            default=None,
-            help="equal steps of the prior's probability (default: 0.025 0.975)",
-        )
-        add(
-            "--plane",
-            default="auto",
-            metavar="PLANE",
-            help="above two dimensions: 'diagonal', 'principal' (of the encoded test set), or 'auto'",
-        )
-        add("--scale", type=int, default=None, metavar="S", help="enlarge each tile S times")
-        add("--out", metavar="FILE", default=None, help=f"where to write (default: img/RUN.{suffix})")
-        if name == "animate":
-            add("--frame-ms", type=int, default=40, metavar="MS", help="milliseconds a frame, at least 20")
-    return parser  # fmt: skip
+
+def _run(train: Callable[..., Any], config: VAEConfig, strategy: Any) -> None:
+    """Train with a progress bar, and say where the run is and how to go on with it."""
+    from vae_lib.progress import EpochBars
+    from vae_lib.runs import display_name
+    from vae_lib.train import Interrupted
+
+    bars = EpochBars(config.epochs)
+    try:
+        folder = train(report=bars.report, after_epoch=bars.close, strategy=strategy)
+    except Interrupted as stop:
+        bars.abandon()
+        name = shlex.quote(display_name(stop.folder))
+        raise KeyboardInterrupt(f"saved; go on with: python3 train_VAE.py --resume {name}") from None
+    name = shlex.quote(display_name(folder))
+    print(f"saved {folder}; draw its manifold with: python -m vae_lib manifold {name}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The door of ``python -m vae_lib``; returns the exit status."""
-    args = tools_parser().parse_args(argv)
+    args = tools_parser(COMMANDS).parse_args(argv)
     return _guarded(args.prog, args.run_command, args)
 
 
@@ -206,7 +105,7 @@ def _manifold(args: argparse.Namespace) -> None:
     from vae_lib import figures, gallery, latent
     from vae_lib.runs import load_run
 
-    values = latent.axis_values(args.tiles, extent=args.extent, quantiles=args.quantiles)
+    values = latent.axis_values(args.tiles, extent=args.range, quantiles=args.quantiles)
     run = load_run(args.run)
     picture = figures.enlarge(gallery.manifold(run, values, plane=args.plane), args.scale or 1)
     print(f"wrote {figures.write_image(gallery.picture_path(run, '.png', args.out), picture)}")
@@ -216,9 +115,12 @@ def _animate(args: argparse.Namespace) -> None:
     from vae_lib import figures, gallery, latent
     from vae_lib.runs import load_run
 
-    values = latent.axis_values(args.tiles, extent=args.extent, quantiles=args.quantiles)
+    values = latent.axis_values(args.tiles, extent=args.range, quantiles=args.quantiles)
     run = load_run(args.run)
     scale = args.scale or gallery.default_scale(run.config.im_dim)
     frames = gallery.spiral_frames(run, values, plane=args.plane, scale=scale)
     path = figures.write_gif(gallery.picture_path(run, ".gif", args.out), frames, frame_ms=args.frame_ms)
     print(f"wrote {path}")
+
+
+COMMANDS = {"list": _list, "manifold": _manifold, "animate": _animate}

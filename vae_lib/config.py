@@ -14,6 +14,7 @@ LIKELIHOODS = ("bernoulli", "continuous_bernoulli", "gaussian")
 BINARIZATIONS = ("none", "threshold", "dynamic")
 MODES = ("eager", "graph", "xla")
 SCHEDULES = ("cosine", "constant")
+PRECISIONS = ("float32", "bfloat16")
 
 # What each data set uses unless told otherwise; pickles/README.md holds the measurements behind it.
 DEFAULT_LIKELIHOOD = {"mnist": "bernoulli", "fashion_mnist": "continuous_bernoulli"}  # others: gaussian
@@ -61,6 +62,9 @@ class VAEConfig:
     schedule: str = "cosine"
     seed: int = 0
     mode: str = "graph"
+    precision: str = "float32"
+    checkpoint_every: int = 0  # steps; 0: after each epoch only
+    patience: int = 0  # epochs without a better validation ELBO before training stops; 0: never
     source: str = "auto"  # what was asked for; `data_source` says what was found
     data_source: str = ""
     hold_out_sample: bool = False
@@ -72,6 +76,8 @@ class VAEConfig:
             ("latent_dim", 1, 4096), ("im_dim", 8, 1024), ("channels", 1, 3), ("num_filters", 1, 4096),
             ("hidden_units", 1, 65536), ("epochs", 0, 1_000_000), ("batch_size", 1, 1_000_000),
             ("seed", 0, 2**31 - 1),
+            ("checkpoint_every", 0, 2**31 - 1),
+            ("patience", 0, 1_000_000),
         ):  # fmt: skip
             if not low <= getattr(self, name) <= high:
                 raise UserError(f"{name} must be from {low} to {high}, not {getattr(self, name)}.")
@@ -90,6 +96,7 @@ class VAEConfig:
         one_of("binarize", self.binarize, BINARIZATIONS)
         one_of("mode", self.mode, MODES)
         one_of("schedule", self.schedule, SCHEDULES)
+        one_of("precision", self.precision, PRECISIONS)
         if (self.likelihood == "bernoulli") != (self.binarize != "none"):
             raise UserError(
                 f"likelihood {self.likelihood!r} with binarize {self.binarize!r} is no likelihood: "

@@ -32,7 +32,8 @@ def _gelu(x: tf.Tensor) -> tf.Tensor:
 class _Layers:
     """Keras layers of one network, each with its own seed, so that weights follow from ``config.seed``."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, precision: str) -> None:
+        self._dtype = "mixed_bfloat16" if precision == "bfloat16" else "float32"  # weights stay float32
         self._seeds = iter(np.random.SeedSequence(seed).generate_state(64))
 
     def _initializer(self) -> keras.Initializer:
@@ -40,11 +41,19 @@ class _Layers:
 
     def conv(self, filters: int, size: int, *, stride: int = 1, activation: Any = _gelu) -> keras.Layer:
         return keras.layers.Conv2D(
-            filters, size, stride, "same", activation=activation, kernel_initializer=self._initializer()
+            filters,
+            size,
+            stride,
+            "same",
+            activation=activation,
+            kernel_initializer=self._initializer(),
+            dtype=self._dtype,
         )
 
     def dense(self, units: int, *, activation: Any = _gelu) -> keras.Layer:
-        return keras.layers.Dense(units, activation=activation, kernel_initializer=self._initializer())
+        return keras.layers.Dense(
+            units, activation=activation, kernel_initializer=self._initializer(), dtype=self._dtype
+        )
 
 
 def feature_size(im_dim: int) -> tuple[int, int]:
@@ -67,7 +76,7 @@ def build_encoder(config: VAEConfig) -> keras.Sequential:
 
     One head for both: weight files are keyed by order, and two equal heads could be swapped unseen.
     """
-    layers = _Layers(2 * config.seed)
+    layers = _Layers(2 * config.seed, config.precision)
     filters = config.num_filters
     _, halvings = feature_size(config.im_dim)
     return keras.Sequential(
@@ -92,7 +101,7 @@ def build_decoder(config: VAEConfig) -> keras.Sequential:
     The last convolution works on the coarse map and writes all pixels of a patch as channels: a
     single-channel convolution at full resolution costs several times as much on a CPU.
     """
-    layers = _Layers(2 * config.seed + 1)
+    layers = _Layers(2 * config.seed + 1, config.precision)
     filters = config.num_filters
     side, halvings = feature_size(config.im_dim)
     upsample = [

@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-import math
-
 from tqdm import tqdm
 
-from vae_lib.config import VAEConfig
 from vae_lib.runs import Row
 
 
 class EpochBars:
     """A bar with the running loss in nats on stderr, and a line with the test ELBO on stdout, each epoch."""
 
-    def __init__(self, n_images: int, config: VAEConfig) -> None:
-        self._epochs, self._steps = config.epochs, math.ceil(n_images / config.batch_size)
+    def __init__(self, epochs: int) -> None:
+        self._epochs = epochs
         self._bar: tqdm | None = None
 
-    def report(self, epoch: int, done: int, loss: float) -> None:
-        """Hear that ``done`` steps of ``epoch`` are over, with the mean loss so far."""
+    def report(self, epoch: int, done: int, steps: int, loss: float) -> None:
+        """Hear that ``done`` of the ``steps`` of ``epoch`` are over, with the mean loss so far."""
         if self._bar is None:
             title = f"epoch {epoch + 1}/{self._epochs}"
             # Nothing is drawn where stderr is not a terminal: a log keeps the line of each epoch.
-            self._bar = tqdm(total=self._steps, desc=title, unit="step", leave=False, dynamic_ncols=True, disable=None)
+            self._bar = tqdm(total=steps, desc=title, unit="step", leave=False, dynamic_ncols=True, disable=None)
         self._bar.set_postfix_str(f"-ELBO {loss:.2f} nats", refresh=False)
         self._bar.update(done - self._bar.n)
 
-    def close(self, row: Row) -> None:
-        """Hear that an epoch is over."""
+    def abandon(self) -> None:
+        """Take the bar away."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+    def close(self, row: Row) -> None:
+        """Hear that an epoch is over."""
+        self.abandon()
         print(
             f"epoch {row['epoch']:.0f}/{self._epochs}: test ELBO {row['test_elbo']:.2f} nats "
             f"= -({row['test_nll']:.2f} reconstruction + {row['test_kl']:.2f} KL); train {row['train_elbo']:.2f}",

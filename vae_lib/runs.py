@@ -65,13 +65,42 @@ def default_name(config: VAEConfig, now: datetime) -> str:
     return f"{now:%Y%m%d-%H%M%S}_{data}_{config.latent_dim}"
 
 
+def partial_path(config: VAEConfig, out: str | os.PathLike[str] | None) -> Path:
+    """The folder that a run grows in: ``out`` (or the default name under ``pickles/``) with ``.partial``."""
+    wanted = Path(out) if out is not None else project_dir("pickles") / default_name(config, datetime.now())
+    return wanted.with_name(wanted.name + PARTIAL)
+
+
+def final_path(partial: Path) -> Path:
+    """The folder that a finished run has."""
+    return partial.with_name(partial.name.removesuffix(PARTIAL))
+
+
+def display_name(folder: Path) -> str:
+    """How a user names a run: its name if it lies under ``pickles/``, else its path; without ``.partial``."""
+    folder = final_path(folder)
+    return folder.name if folder.parent.resolve() == project_dir("pickles").resolve() else str(folder)
+
+
+def find_unfinished(name_or_path: str | os.PathLike[str]) -> Path:
+    """The ``.partial`` folder of a run given by name or path, with or without that ending; raises `UserError`."""
+    given = Path(name_or_path)
+    name = given.name.removesuffix(PARTIAL)
+    for folder in (given.with_name(name + PARTIAL), project_dir("pickles") / (name + PARTIAL)):
+        if (folder / "config.json").is_file():
+            return folder
+    if (given / "config.json").is_file() or (project_dir("pickles") / name / "config.json").is_file():
+        raise UserError(f"run {name_or_path} is finished: there is nothing to resume.")
+    raise UserError(f"there is no unfinished run {name_or_path}: see what lies under {project_dir('pickles')}.")
+
+
 def start_run(config: VAEConfig, out: str | os.PathLike[str] | None = None, *, overwrite: bool = False) -> Path:
     """Make the ``.partial`` folder that a run grows in, with its config, and return it.
 
     ``out`` is the run's folder; without it a fresh name under ``pickles/`` is taken. Raises `UserError` if the
     run exists (and ``overwrite`` is not set), is being written, or its place cannot be written to.
     """
-    wanted = Path(out) if out is not None else project_dir("pickles") / default_name(config, datetime.now())
+    wanted = final_path(partial_path(config, out))
     if wanted.exists() and out is not None and not overwrite:
         raise UserError(f"{wanted} exists: give another folder to --out, or --overwrite to replace it.")
     for attempt in range(1, 1000):
@@ -122,7 +151,7 @@ def finish_run(
     encodings: Encodings | None = None,
 ) -> Path:
     """Write everything into ``partial`` and give the folder its name; returns the finished run's path."""
-    final = partial.with_name(partial.name.removesuffix(PARTIAL))
+    final = final_path(partial)
     model.save_weights(partial / WEIGHTS)
     write_atomically(partial / "history.csv", _to_csv(history))
     write_atomically(partial / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
@@ -131,14 +160,13 @@ def finish_run(
         np.savez_compressed(buffer, **encodings._asdict())
         write_atomically(partial / "encodings.npz", buffer.getvalue())
     write_config(partial, model.config, _sha256(partial / WEIGHTS))
-    shutil.rmtree(partial / "checkpoints", ignore_errors=True)
+    old = final.with_name(final.name + ".old")
     if final.exists():
-        old = final.with_name(final.name + ".old")
+        shutil.rmtree(old, ignore_errors=True)
         final.rename(old)
-        partial.rename(final)
-        shutil.rmtree(old)
-    else:
-        partial.rename(final)
+    partial.rename(final)
+    shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(final / "checkpoints", ignore_errors=True)
     return final
 
 
@@ -200,7 +228,7 @@ def load_run(name_or_path: str | os.PathLike[str]) -> Run:
         history = _from_csv((folder / "history.csv").read_text("utf-8"))
         encodings = None
         if (folder / "encodings.npz").is_file():
-            with np.load(folder / "encodings.npz", allow_pickle=False) as arrays:
+            with open(folder / "encodings.npz", "rb") as raw, np.load(raw, allow_pickle=False) as arrays:
                 encodings = Encodings(**{name: arrays[name] for name in Encodings._fields})
     except (OSError, ValueError, KeyError) as error:
         raise error if isinstance(error, UserError) else UserError(f"{folder} is damaged: {error}.") from None

@@ -1,154 +1,39 @@
-"""Training: one explicit step, an epoch that is a single graph around it, and a run from start to end."""
+"""A training run from start to end: epochs, validation, checkpoints, interruption and resumption."""
 
 from __future__ import annotations
 
-import math
+import contextlib
 import os
 import platform
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from vae_lib import evaluate, runs
+from vae_lib import checkpoints, evaluate, runs
 from vae_lib.backend import keras, tf
+from vae_lib.checkpoints import State
 from vae_lib.config import UserError, VAEConfig
 from vae_lib.data import ImageData
 from vae_lib.model import VAE
 from vae_lib.runs import Row
+from vae_lib.trainer import Trainer
 
-CHUNK_SECONDS = 0.5  # how long the graph runs before Python sees the losses and can be interrupted
-Report = Callable[[int, int, float], None]  # epoch, steps done in it, running mean of nll + kl
-
-
-class Plan(NamedTuple):
-    """The batches of one epoch: row ``i`` holds the image indices of step ``i`` and their weights.
-
-    Both are (steps, B). The last batch is filled up with images of weight 0, so that every step has one shape
-    and one graph serves them all.
-    """
-
-    indices: np.ndarray
-    weights: np.ndarray
+VALIDATION_SHARE = 10  # with early stopping, one training image in ten is kept for validation
+Report = Callable[[int, int, int, float], None]  # epoch, steps done, steps in all, running mean of nll + kl
+AfterEpoch = Callable[[Row], None]
 
 
-def plan_epoch(n_images: int, batch_size: int, seed: int, epoch: int) -> Plan:
-    """The shuffled batches of an epoch, a function of its arguments alone."""
-    steps = math.ceil(n_images / batch_size)
-    order = np.random.default_rng([seed, epoch]).permutation(n_images).astype(np.int32)
-    filler = steps * batch_size - n_images
-    indices = np.concatenate([order, np.zeros(filler, np.int32)])
-    weights = np.concatenate([np.ones(n_images, np.float32), np.zeros(filler, np.float32)])
-    return Plan(indices.reshape(steps, batch_size), weights.reshape(steps, batch_size))
+class Interrupted(KeyboardInterrupt):
+    """Training was interrupted and saved; ``folder`` can be resumed."""
 
-
-def learning_rate(config: VAEConfig, total_steps: int) -> keras.optimizers.schedules.LearningRateSchedule | float:
-    """The config's schedule: constant, or half a cosine from ``learning_rate`` to 0 over all steps."""
-    if config.schedule == "constant" or total_steps == 0:
-        return config.learning_rate
-    return keras.optimizers.schedules.CosineDecay(config.learning_rate, total_steps)
-
-
-def kl_weight(config: VAEConfig, step: tf.Tensor, total_steps: int) -> tf.Tensor:
-    """The weight of the KL term at ``step``: geometric from ``beta_start`` to ``beta`` over half of training."""
-    if not config.beta or not config.beta_start or not total_steps:
-        return tf.constant(config.beta)
-    left = tf.maximum(1.0 - 2.0 * tf.cast(step, tf.float32) / total_steps, 0.0)
-    return config.beta * (config.beta_start / config.beta) ** left
-
-
-class Trainer:
-    """A model, its optimizer and the images it learns from.
-
-    ``images`` is (N, H, W, C) uint8. In mode 'eager' every operation runs from Python, so breakpoints and
-    prints in `train_step` and in the model work; in 'graph' the loop over the batches is one ``tf.function``;
-    in 'xla' the step inside that loop is compiled as well. From one seed all three give the same losses to
-    float tolerance.
-    """
-
-    def __init__(self, model: VAE, images: np.ndarray) -> None:
-        config = model.config
-        if not len(images):
-            raise UserError("there are no training images.")
-        self.model, self.config = model, config
-        self.images = tf.constant(images)
-        self.steps_per_epoch = math.ceil(len(images) / config.batch_size)
-        total_steps = config.epochs * self.steps_per_epoch
-        rate = learning_rate(config, total_steps)
-        self._beta = lambda step: kl_weight(config, step, total_steps)
-        self.optimizer = keras.optimizers.Adam(rate)
-        self.optimizer.build(model.trainable_variables)
-        self._step = self.train_step
-        self.run_steps = self._run_steps
-        if config.mode == "xla":
-            self._step = tf.function(self.train_step, jit_compile=True)
-        if config.mode != "eager":
-            spec = [tf.TensorSpec([None, config.batch_size], kind) for kind in (tf.int32, tf.float32)]
-            self.run_steps = tf.function(self._run_steps, input_signature=[*spec, *[tf.TensorSpec([], tf.int32)] * 3])
-
-    def train_step(
-        self, images: tf.Tensor, weights: tf.Tensor, beta: tf.Tensor, epsilon: tf.Tensor, uniform: tf.Tensor | None
-    ) -> tf.Tensor:
-        """One gradient step on a batch: its mean nll and kl in nats, (2,).
-
-        (B, H, W, C) uint8 images, (B,) weights, the weight of the KL term, and the noise that `VAE.noise` drew
-        for this step: (B, D), and (B, H, W, C) or None.
-        """
-        x = self.model.prepare(images, uniform)
-        share = weights / tf.reduce_sum(weights)  # a mean over the batch, taken once
-        with tf.GradientTape() as tape:
-            terms = self.model.elbo(x, epsilon)
-            loss = tf.reduce_sum(share * (terms.nll + beta * terms.kl))
-        variables = self.model.trainable_variables
-        self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
-        return tf.stack([tf.reduce_sum(share * terms.nll), tf.reduce_sum(share * terms.kl)])
-
-    def _run_steps(
-        self, indices: tf.Tensor, weights: tf.Tensor, start: tf.Tensor, stop: tf.Tensor, epoch_start: tf.Tensor
-    ) -> tf.Tensor:
-        """Steps ``start`` to ``stop`` of an epoch whose first step is number ``epoch_start``, (steps, 2).
-
-        The noise is a function of (seed, step), so step 1,000 is the same whether or not the run was
-        interrupted before it. It is drawn out here, because XLA has a normal generator of its own.
-        """
-        losses = tf.TensorArray(tf.float32, size=stop - start, element_shape=[2])
-        for i in tf.range(start, stop):
-            images = tf.gather(self.images, indices[i])
-            step = epoch_start + i
-            noise = self.model.noise(self.config.batch_size, tf.stack([self.config.seed, step]))
-            losses = losses.write(i - start, self._step(images, weights[i], self._beta(step), *noise))
-        return losses.stack()
-
-    def run_epoch(self, epoch: int, report: Report | None = None) -> Row:
-        """One pass over the images; returns the mean losses while learning, in nats per image."""
-        plan = plan_epoch(len(self.images), self.config.batch_size, self.config.seed, epoch)
-        indices, weights = tf.constant(plan.indices), tf.constant(plan.weights)
-        epoch_start = tf.constant(epoch * self.steps_per_epoch)
-        losses = np.empty([0, 2], np.float32)
-        chunk = 1  # the first call traces the graph
-        while len(losses) < self.steps_per_epoch:
-            start = len(losses)
-            stop = min(start + chunk, self.steps_per_epoch)
-            began = time.perf_counter()
-            part = self.run_steps(indices, weights, tf.constant(start), tf.constant(stop), epoch_start)
-            losses = np.concatenate([losses, part.numpy()])
-            chunk = 10 if start == 0 else max(1, int(CHUNK_SECONDS * (stop - start) / (time.perf_counter() - began)))
-            if not np.isfinite(losses[start:]).all():
-                bad = start + int(np.argmin(np.isfinite(losses[start:]).all(axis=1)))
-                raise UserError(
-                    f"the loss became {losses[bad].sum()} in epoch {epoch + 1}, step {bad + 1}: lower --learning-rate."
-                )
-            if report is not None:
-                report(epoch, stop, float(losses.sum(axis=1, dtype=np.float64).mean()))
-        return _epoch_row(losses, plan.weights)
-
-
-def _epoch_row(losses: np.ndarray, weights: np.ndarray) -> Row:
-    """The mean of the steps' losses (steps, 2), each step weighing as many images as it had."""
-    nll, kl = np.average(losses.astype(np.float64), axis=0, weights=weights.sum(axis=1))
-    return {"train_nll": float(nll), "train_kl": float(kl), "train_elbo": float(-(nll + kl))}
+    def __init__(self, folder: Path) -> None:
+        super().__init__(str(folder))
+        self.folder = folder
 
 
 def fit(
@@ -156,22 +41,104 @@ def fit(
     data: ImageData,
     *,
     report: Report | None = None,
-    after_epoch: Callable[[Row], None] | None = None,
+    after_epoch: AfterEpoch | None = None,
+    strategy: tf.distribute.Strategy | None = None,
+    state: State | None = None,
+    save: Callable[[State], None] | None = None,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> list[Row]:
     """Train ``model`` for its config's epochs; returns the history, one row an epoch in nats per image.
 
-    ``report`` hears of each chunk of steps, ``after_epoch`` of each row.
+    ``report`` hears of each chunk of steps, ``after_epoch`` of each row. ``state`` is where to go on from; ``save``
+    is called with the state at every checkpoint, and once more when ``stopping`` says so, which also ends the
+    training. With the config's ``patience`` the model ends with the weights of its best validation epoch.
     """
-    trainer = Trainer(model, data.train_images)
-    history = []
-    for epoch in range(model.config.epochs):
-        row = {"epoch": epoch + 1, **trainer.run_epoch(epoch, report)}
+    config = model.config
+    images, validation = split_validation(data.train_images, config)
+    trainer = Trainer(model, images, strategy=strategy)
+    state = state or State(len(images))
+    if state.n_images != len(images):
+        raise UserError(f"the run was trained on {state.n_images} images, but there are {len(images)} now.")
+    if state.variables:
+        _assign(trainer.variables(), state.variables)
+
+    def checkpoint() -> None:
+        if save is not None:
+            state.variables = [v.numpy() for v in trainer.variables()]
+            save(state)
+
+    while len(state.history) < config.epochs and not _out_of_patience(state, config):
+        epoch = len(state.history)
+        for losses, due in trainer.epoch_losses(epoch, state.losses, pause_every=config.checkpoint_every):
+            state.losses = losses
+            if report is not None:
+                running = float(state.losses.sum(axis=1, dtype=np.float64).mean())
+                report(epoch, len(state.losses), trainer.steps_per_epoch, running)
+            if stopping() or (due and len(state.losses) < trainer.steps_per_epoch):
+                checkpoint()
+            if stopping():
+                return state.history
+        row = {"epoch": float(epoch + 1), **trainer.epoch_row(state.losses)}
+        if validation is not None:
+            row["validation_elbo"] = evaluate.evaluate_elbo(model, validation)["elbo"]
+            if row["validation_elbo"] > max([r["validation_elbo"] for r in state.history], default=-np.inf):
+                state.best_epoch, state.best = epoch + 1, [v.numpy() for v in model.trainable_variables]
         test = evaluate.evaluate_elbo(model, data.test_images)
         row |= {f"test_{name}": test[name] for name in ("nll", "kl", "elbo")}
-        history.append(row)
+        state.history, state.losses = [*state.history, row], np.empty([0, 2], np.float32)
+        checkpoint()
         if after_epoch is not None:
             after_epoch(row)
-    return history
+    if state.best:
+        _assign([v.value for v in model.trainable_variables], state.best)
+    return state.history
+
+
+def split_validation(images: np.ndarray, config: VAEConfig) -> tuple[np.ndarray, np.ndarray | None]:
+    """The images to learn from and, with ``patience``, a tenth of them for validation, chosen by the seed."""
+    if not config.patience:
+        return images, None
+    order = np.random.default_rng([config.seed, 2**31]).permutation(len(images))
+    n = max(1, len(images) // VALIDATION_SHARE)
+    if n >= len(images):
+        raise UserError("early stopping needs at least 2 training images.")
+    return images[np.sort(order[n:])], images[np.sort(order[:n])]
+
+
+def _out_of_patience(state: State, config: VAEConfig) -> bool:
+    return bool(config.patience) and len(state.history) - state.best_epoch >= config.patience
+
+
+def _assign(variables: list[tf.Variable], values: Any) -> None:
+    if [tuple(v.shape) for v in variables] != [value.shape for value in values]:
+        raise UserError("the checkpoint belongs to another architecture.")
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+
+
+@contextlib.contextmanager
+def _deferred_signals() -> Iterator[Callable[[], bool]]:
+    """Turn the first SIGINT or SIGTERM into a question that the loop asks between two graphs.
+
+    An exception at an arbitrary moment could fall between the steps and the count of them. A second signal
+    interrupts at once. Outside of the main thread nothing is changed.
+    """
+    asked: list[int] = []
+
+    def handle(number: int, frame: object) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def train_run(
@@ -181,26 +148,60 @@ def train_run(
     *,
     overwrite: bool = False,
     command: str = "",
-    report: Report | None = None,
-    after_epoch: Callable[[Row], None] | None = None,
+    **options: Any,
 ) -> Path:
     """Train a new model and save it as a run with its numbers; returns the run's folder.
 
-    The place is reserved before training, so what cannot be saved is not trained. Raises `UserError`.
+    The place is reserved before training, so what cannot be saved is not trained. ``options`` are `fit`'s
+    ``report``, ``after_epoch`` and ``strategy``. Raises `UserError`, and `Interrupted` after a signal.
     """
     config = config.replace(data_source=data.source, channels=data.train_images.shape[-1])
-    partial = runs.start_run(config, out, overwrite=overwrite)
-    model = VAE(config)
+    if is_chief(options.get("strategy")):
+        partial = runs.start_run(config, out, overwrite=overwrite)
+    else:  # the chief writes; this worker only needs to know where
+        partial = runs.partial_path(config, out)
+    return _complete(partial, config, data, None, command, options)
+
+
+def resume_run(folder: Path, data: ImageData, *, command: str = "", **options: Any) -> Path:
+    """Go on with an unfinished run from its newest checkpoint, or from the start where it has none.
+
+    The result is the same, bit for bit, as that of a run that was never interrupted. Raises as `train_run`.
+    """
+    config, _ = runs.read_config(folder)
+    if config.data_source != data.source:
+        raise UserError(f"the run was trained on {config.data_source} images, but now {data.source} ones were found.")
+    return _complete(folder, config, data, checkpoints.load(folder), command, options)
+
+
+def _complete(
+    partial: Path, config: VAEConfig, data: ImageData, state: State | None, command: str, options: dict[str, Any]
+) -> Path:
+    strategy = options.get("strategy")
     began = time.perf_counter()
-    history = fit(model, data, report=report, after_epoch=after_epoch)
-    seconds = time.perf_counter() - began
+    with strategy.scope() if strategy else contextlib.nullcontext():
+        model = VAE(config)
+    save = (lambda s: checkpoints.save(partial, s)) if is_chief(strategy) else None
+    with _deferred_signals() as stopping:
+        history = fit(model, data, state=state, save=save, stopping=stopping, **options)
+        interrupted = stopping()
+    if interrupted:
+        raise Interrupted(partial)
+    if not is_chief(strategy):
+        return runs.final_path(partial)
     encodings = runs.Encodings(*model.encode_arrays(data.test_images), data.test_labels)
-    metrics = evaluate.describe(model, data) | {"made_by": provenance(command, seconds)}
+    metrics = evaluate.describe(model, data) | {"made_by": provenance(command, time.perf_counter() - began)}
     return runs.finish_run(partial, model, history, metrics, encodings)
 
 
+def is_chief(strategy: tf.distribute.Strategy | None) -> bool:
+    """Whether this process writes the files: the first of several workers, or the only one."""
+    resolver = getattr(strategy, "cluster_resolver", None)
+    return resolver is None or not resolver.task_id
+
+
 def provenance(command: str, seconds: float) -> dict[str, Any]:
-    """How a run was made: the command, the versions and the training time."""
+    """How a run was made: the command, the versions and the time of this process in seconds."""
     return {
         "command": command,
         "training_seconds": round(seconds, 1),

@@ -1,0 +1,82 @@
+"""Checkpoints: all that a training run needs to go on, in one file that is complete or absent."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from vae_lib.config import UserError
+from vae_lib.runs import Row, write_atomically
+
+FORMAT = 1
+KEEP = 2
+
+
+@dataclass
+class State:
+    """Where a training run stands: finished epochs, the losses (steps, 2) of the running one, and arrays.
+
+    ``variables`` are the weights and the optimizer's moments, ``best`` the weights of ``best_epoch`` (0: none).
+    """
+
+    n_images: int
+    history: list[Row] = field(default_factory=list)
+    losses: np.ndarray = field(default_factory=lambda: np.empty([0, 2], np.float32))
+    variables: Sequence[np.ndarray] = ()
+    best: Sequence[np.ndarray] = ()
+    best_epoch: int = 0
+
+
+def save(folder: Path, state: State) -> Path:
+    """Write ``state`` as the newest checkpoint of a run and drop all but the last two; returns its path."""
+    checkpoints = folder / "checkpoints"
+    checkpoints.mkdir(exist_ok=True)
+    header = {
+        "format": FORMAT,
+        "n_images": state.n_images,
+        "history": state.history,
+        "best_epoch": state.best_epoch,
+        "variables": len(state.variables),
+    }
+    arrays = {f"a{i:04d}": array for i, array in enumerate([*state.variables, *state.best])}
+    buffer = io.BytesIO()
+    np.savez(buffer, header=np.array(json.dumps(header)), losses=state.losses, **arrays)
+    path = checkpoints / f"{len(state.history):06d}-{len(state.losses):09d}.npz"
+    write_atomically(path, buffer.getvalue())
+    for old in sorted(checkpoints.glob("*.npz"))[:-KEEP]:
+        old.unlink()
+    return path
+
+
+def load(folder: Path) -> State | None:
+    """The newest checkpoint of a run that can be read; None where the run has none.
+
+    Raises `UserError` where there are checkpoints and each is damaged.
+    """
+    paths = sorted((folder / "checkpoints").glob("[0-9]*.npz"), reverse=True)
+    for path in paths:
+        try:
+            return _read(path)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            continue
+    if paths:
+        raise UserError(f"every checkpoint in {folder / 'checkpoints'} is damaged: start again with --overwrite.")
+    return None
+
+
+def _read(path: Path) -> State:
+    with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
+        header = json.loads(str(file["header"]))
+        if header["format"] != FORMAT:
+            raise ValueError(f"format {header['format']}")
+        arrays = [file[name] for name in sorted(file.files) if name.startswith("a")]
+        n = header["variables"]
+        return State(
+            header["n_images"], header["history"], file["losses"], arrays[:n], arrays[n:], header["best_epoch"]
+        )

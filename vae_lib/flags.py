@@ -1,0 +1,118 @@
+"""The flags of ``train_VAE.py`` and of ``python -m vae_lib``, as tables. Only the standard library is imported."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NoReturn
+
+from vae_lib.config import BINARIZATIONS, LIKELIHOODS, MODES, PRECISIONS, SCHEDULES
+
+BAD_INPUT = 2
+Row = tuple[str, Any, Any, str, str]  # flags, type, default, metavar, help
+
+# The documented interface of train_VAE.py.
+DOCUMENTED: list[Row] = [
+    ("--data", str, "mnist", "DATA", "'mnist', 'fashion_mnist', 'faces', or a folder of your own images"),
+    ("--learning-rate", float, 0.001, "RATE", "step size of the Adam optimizer"),
+    ("--epochs", int, 5, "N", "passes over the training images"),
+    ("--batch-size", int, 50, "N", "images per gradient step"),
+    ("--im-dim", int, 28, "PIXELS", "square size of the input images in pixels"),
+    ("--num-filters", int, 32, "N", "filters of the convolutional layers"),
+]
+FURTHER: list[Row] = [
+    ("--seed", int, 0, "N", "where all random numbers start from"),
+    ("--mode", str, "graph", "MODE", f"how the steps run: {', '.join(MODES)}"),
+    ("--likelihood", str, None, "NAME", f"{', '.join(LIKELIHOODS)} (default: bernoulli for mnist, else a grey one)"),
+    ("--binarize", str, None, "HOW", f"pixels to bits: {', '.join(BINARIZATIONS)} (default: by likelihood)"),
+    ("--beta", float, 1.0, "X", "weight of the KL term while training"),
+    ("--beta-start", float, None, "X", "what --beta starts from, for half of training (default: by likelihood)"),
+    ("--precision", str, "float32", "NAME", f"of the layers' arithmetic: {', '.join(PRECISIONS)}"),
+    ("--schedule", str, "cosine", "NAME", f"of the learning rate: {', '.join(SCHEDULES)}"),
+    ("--hidden-units", int, 256, "N", "units of the dense layers"),
+    ("--patience", int, 0, "EPOCHS", "stop after so many without a better validation ELBO, keep the best; 0: never"),
+    ("--checkpoint-every", int, 0, "STEPS", "checkpoint within epochs too; 0: after each epoch only"),
+    ("--source", str, "auto", "SOURCE", "'auto', 'tfds', 'sample', or a folder that TensorFlow Datasets prepared"),
+    ("--out", str, None, "FOLDER", "the run's folder (default: a new one under pickles/)"),
+]
+STRATEGY: Row = ("--strategy", str, "none", "NAME", "'none', 'mirrored' (all devices) or 'multi-worker' (TF_CONFIG)")
+RESUME = "go on with an interrupted run; takes no other flag but --strategy"
+
+# What manifold and animate share.
+PLANE: list[Row] = [
+    ("--tiles", int, 40, "N", "tiles along each side"),
+    ("--range", float, None, "R", "equal steps from -R to R, in standard deviations of the prior"),
+    ("--plane", str, "auto", "PLANE", "above 2 dimensions: 'diagonal', 'principal' (of the test set's codes), 'auto'"),
+    ("--scale", int, None, "S", "enlarge each tile S times (default: chosen by size)"),
+]
+Command = Callable[[argparse.Namespace], None]
+
+
+class Parser(argparse.ArgumentParser):
+    """An `ArgumentParser` that answers bad input with one line and exit status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(BAD_INPUT, f"{self.prog}: error: {message}\n")
+
+
+class _Help(argparse.HelpFormatter):
+    """Help that names a default where there is one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default in (None, False, argparse.SUPPRESS) or not action.option_strings:
+            return action.help
+        return f"{action.help} (default: %(default)s)"
+
+
+def _add(group: Any, rows: Iterable[Row]) -> None:
+    for name, kind, default, metavar, text in rows:
+        group.add_argument(name, type=kind, default=default, metavar=metavar, help=text)
+
+
+def training_parser() -> Parser:
+    """The parser of ``train_VAE.py``: the documented interface, and a group of further options."""
+    text = "Train a variational auto-encoder and save it as a run under pickles/."
+    parser = Parser(prog="train_VAE.py", description=text, formatter_class=_Help)
+    _add(parser, DOCUMENTED)
+    latent = {"type": int, "required": True, "dest": "latent_dim", "metavar": "D"}
+    parser.add_argument("-l", "--latent-dimensions", help="dimensions of the latent space", **latent)
+    further = parser.add_argument_group("further options")
+    _add(further, [*FURTHER, STRATEGY])
+    further.add_argument("--hold-out-sample", action="store_true", help="train on no image of the bundled sample")
+    further.add_argument("--overwrite", action="store_true", help="replace the run in --out")
+    further.add_argument("--resume", metavar="RUN", help=RESUME)
+    return parser
+
+
+def resuming_parser() -> Parser:
+    """The parser of ``train_VAE.py --resume RUN``: the settings are the run's own."""
+    parser = Parser(prog="train_VAE.py", description="Go on with an interrupted run.", allow_abbrev=False)
+    parser.add_argument("--resume", required=True, metavar="RUN", help=RESUME)
+    _add(parser, [STRATEGY])
+    return parser
+
+
+def tools_parser(commands: Mapping[str, Command]) -> Parser:
+    """The parser of ``python -m vae_lib``; ``commands`` holds the function of each command."""
+    parser = Parser(prog="python -m vae_lib", description="Pictures and numbers of trained runs.")
+    group = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
+
+    def add(name: str, text: str, rows: Iterable[Row] = (), *, takes_run: bool = True) -> Parser:
+        sub = group.add_parser(name, help=text, description=f"{text.capitalize()}.", formatter_class=_Help)
+        sub.set_defaults(run_command=commands[name], prog=sub.prog)
+        if takes_run:
+            sub.add_argument("run", help="a run's name under pickles/, or its folder")
+        _add(sub, rows)
+        return sub
+
+    add("list", "list the runs under pickles/", takes_run=False)
+    png: Row = ("--out", str, None, "FILE", "where to write (default: img/RUN.png)")
+    gif: Row = ("--out", str, None, "FILE", "where to write (default: img/RUN.gif)")
+    frame: Row = ("--frame-ms", int, 40, "MS", "milliseconds a frame, at least 20")
+    for sub in (
+        add("manifold", "draw the decoded latent plane as one picture", [*PLANE, png]),
+        add("animate", "animate a spiral through the decoded latent plane", [*PLANE, gif, frame]),
+    ):
+        text = "equal steps of the prior's probability (default: 0.025 0.975)"
+        sub.add_argument("--quantiles", type=float, nargs=2, metavar=("LOW", "HIGH"), help=text)
+    return parser

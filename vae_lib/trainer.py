@@ -1,0 +1,232 @@
+"""The training loop: one explicit step, and an epoch that is a single graph around it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vae_lib.backend import tf
+from vae_lib.config import UserError
+from vae_lib.model import VAE
+from vae_lib.runs import Row
+from vae_lib.schedules import Adam, kl_weight, learning_rate
+
+CHUNK_SECONDS = 0.5  # how long the graph runs before Python sees the losses and can be interrupted
+STREAM_ABOVE = 4 * 2**30  # bytes of images; more than that is streamed from disk
+
+
+class Plan(NamedTuple):
+    """The batches of one epoch: row ``i`` holds the image indices of step ``i`` and their weights.
+
+    Both are (steps, B). The last batch is filled up with images of weight 0, so that every step has one shape
+    and one graph serves them all.
+    """
+
+    indices: np.ndarray
+    weights: np.ndarray
+
+
+def plan_epoch(n_images: int, batch_size: int, seed: int, epoch: int) -> Plan:
+    """The shuffled batches of an epoch, a function of its arguments alone."""
+    steps = math.ceil(n_images / batch_size)
+    order = np.random.default_rng([seed, epoch]).permutation(n_images).astype(np.int32)
+    filler = steps * batch_size - n_images
+    indices = np.concatenate([order, np.zeros(filler, np.int32)])
+    weights = np.concatenate([np.ones(n_images, np.float32), np.zeros(filler, np.float32)])
+    return Plan(indices.reshape(steps, batch_size), weights.reshape(steps, batch_size))
+
+
+class Trainer:
+    """A model, its optimizer and the images it learns from.
+
+    ``images`` is (N, H, W, C) uint8; more than ``stream_above`` bytes of them are streamed through ``tf.data``
+    instead of being held in memory, with the same results. In mode 'eager' every operation runs from Python, so
+    breakpoints and prints in `train_step` and in the model work; in 'graph' the loop over the batches is one
+    ``tf.function``; in 'xla' the gradients inside that loop are compiled as well. From one seed all three give
+    the same losses to float tolerance. The model must have been made in the scope of ``strategy``. Raises
+    `UserError`.
+    """
+
+    def __init__(
+        self,
+        model: VAE,
+        images: np.ndarray,
+        *,
+        strategy: tf.distribute.Strategy | None = None,
+        stream_above: int = STREAM_ABOVE,
+    ) -> None:
+        config = model.config
+        if not len(images):
+            raise UserError("there are no training images.")
+        self.strategy = strategy or tf.distribute.get_strategy()
+        replicas = self.strategy.num_replicas_in_sync
+        if config.batch_size % replicas:
+            raise UserError(f"a batch of {config.batch_size} cannot be shared evenly by {replicas} replicas.")
+        self.model, self.config = model, config
+        self.images = images if images.nbytes > stream_above else tf.constant(images)
+        self.steps_per_epoch = math.ceil(len(images) / config.batch_size)
+        self.total_steps = config.epochs * self.steps_per_epoch
+        with self.strategy.scope():
+            self.optimizer = Adam([variable.value for variable in model.trainable_variables])
+        self.traces = 0  # how often Python walked through the loop: once in a graph, always in eager mode
+        self._gradients = self.gradients
+        if config.mode == "xla":
+            self._gradients = tf.function(self.gradients, jit_compile=True)
+        self._graph: Any = None
+
+    @property
+    def streaming(self) -> bool:
+        """Whether images are streamed from disk."""
+        return isinstance(self.images, np.ndarray)
+
+    def variables(self) -> list[tf.Variable]:
+        """Everything that training changes: the model's weights and the optimizer's moments."""
+        return [*(v.value for v in self.model.trainable_variables), *self.optimizer.variables]
+
+    # ---- one step --------------------------------------------------------------------------------------------
+
+    def gradients(
+        self, images: tf.Tensor, share: tf.Tensor, beta: tf.Tensor, epsilon: tf.Tensor, uniform: tf.Tensor | None
+    ) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """The gradients of the loss on a batch, and its nll and kl in nats, (2,), weighted by ``share`` (B,).
+
+        (B, H, W, C) uint8 images, the weight of the KL term, and the noise that `VAE.noise` drew.
+        """
+        x = self.model.prepare(images, uniform)
+        with tf.GradientTape() as tape:
+            terms = self.model.elbo(x, epsilon)
+            loss = tf.reduce_sum(share * (terms.nll + beta * terms.kl))
+        gradients = tape.gradient(loss, self.model.trainable_variables)
+        return gradients, tf.stack([tf.reduce_sum(share * terms.nll), tf.reduce_sum(share * terms.kl)])
+
+    def train_step(
+        self,
+        images: tf.Tensor,
+        weights: tf.Tensor,
+        step: tf.Tensor,
+        epsilon: tf.Tensor,
+        uniform: tf.Tensor | None,
+    ) -> tf.Tensor:
+        """One gradient step on a global batch: its mean nll and kl in nats, (2,).
+
+        Each replica takes its rows of the batch, of the weights (B,) and of the noise, so that the loss does not
+        depend on how many share the work; the mean over the whole batch is taken once.
+        """
+        context = tf.distribute.get_replica_context()
+        share = weights / tf.reduce_sum(weights)
+        mine = [None if a is None else _rows(a, context) for a in (images, share, epsilon, uniform)]
+        beta = kl_weight(self.config, step, self.total_steps)
+        gradients, losses = self._gradients(mine[0], mine[1], beta, *mine[2:])
+        if context.num_replicas_in_sync > 1:
+            *gradients, losses = context.all_reduce(tf.distribute.ReduceOp.SUM, [*gradients, losses])
+        self.optimizer.apply(gradients, learning_rate(self.config, step, self.total_steps), step)
+        return losses
+
+    # ---- many steps ------------------------------------------------------------------------------------------
+
+    def _run_steps(
+        self,
+        indices: tf.Tensor,
+        weights: tf.Tensor,
+        start: tf.Tensor,
+        stop: tf.Tensor,
+        first_step: tf.Tensor,
+        stream: Iterator[tf.Tensor] | None,
+    ) -> tf.Tensor:
+        """Steps ``start`` to ``stop`` of an epoch whose first step is number ``first_step``, (steps, 2).
+
+        The noise is a function of (seed, step), so step 1,000 is the same whether or not the run was interrupted
+        before it. It is drawn outside of what XLA compiles, because XLA has a normal generator of its own.
+        """
+        self.traces += 1
+        losses = tf.TensorArray(tf.float32, size=stop - start, element_shape=[2])
+        for i in tf.range(start, stop):
+            images = tf.gather(self.images, indices[i]) if stream is None else next(stream)
+            step = first_step + i
+            noise = self.model.noise(self.config.batch_size, tf.stack([self.config.seed, step]))
+            result = self.strategy.run(self.train_step, (images, weights[i], step, *noise))
+            losses = losses.write(i - start, self._one(result))
+        return losses.stack()
+
+    def _one(self, result: Any) -> tf.Tensor:
+        """The value that all replicas agree on."""
+        return self.strategy.experimental_local_results(result)[0]
+
+    def run_steps(self, plan: tuple[tf.Tensor, tf.Tensor], start: int, stop: int, first_step: int, stream: Any) -> Any:
+        """Run steps in the config's mode, (stop - start, 2)."""
+        numbers = [tf.constant(number, tf.int32) for number in (start, stop, first_step)]
+        if self.config.mode == "eager":
+            return self._run_steps(*plan, *numbers, stream).numpy()
+        if self._graph is None:
+            batch = self.config.batch_size
+            specs = [tf.TensorSpec([None, batch], tf.int32), tf.TensorSpec([None, batch], tf.float32)]
+            specs += [tf.TensorSpec([], tf.int32)] * 3
+            spec = None if stream is None else tf.data.IteratorSpec(stream.element_spec)
+            self._graph = tf.function(self._run_steps).get_concrete_function(*specs, spec)
+        return self._graph(*plan, *numbers, *([] if stream is None else [stream])).numpy()
+
+    def _stream(self, indices: np.ndarray) -> Any:
+        """An iterator over the batches (B, H, W, C) that ``indices`` (steps, B) names, read ahead from disk."""
+
+        def take(row: np.ndarray) -> np.ndarray:
+            return np.ascontiguousarray(self.images[row])
+
+        batches = tf.data.Dataset.from_tensor_slices(indices).map(
+            lambda row: tf.ensure_shape(
+                tf.numpy_function(take, [row], tf.uint8), [self.config.batch_size, *self.images.shape[1:]]
+            )
+        )
+        return iter(batches.prefetch(4))
+
+    def epoch_losses(self, epoch: int, done: np.ndarray, *, pause_every: int = 0) -> Iterator[tuple[np.ndarray, bool]]:
+        """Train through an epoch, yielding the losses (steps so far, 2) again and again until it is over.
+
+        ``done`` holds the losses of the steps that an interrupted epoch has behind it, (0, 2) for a new one.
+        With ``pause_every`` the loop also yields, with True, after each step whose number it divides. Raises
+        `UserError` when a loss is not finite.
+        """
+        plan = plan_epoch(len(self.images), self.config.batch_size, self.config.seed, epoch)
+        tensors = (tf.constant(plan.indices), tf.constant(plan.weights))
+        stream = self._stream(plan.indices[len(done) :]) if self.streaming else None
+        first_step, losses, chunk = epoch * self.steps_per_epoch, done, 1  # the first call traces the graph
+        while len(losses) < self.steps_per_epoch:
+            start = len(losses)
+            stop = min(start + chunk, self.steps_per_epoch)
+            if pause_every:
+                stop = min(stop, start + pause_every - (first_step + start) % pause_every)
+            began = time.perf_counter()
+            losses = np.concatenate([losses, self.run_steps(tensors, start, stop, first_step, stream)])
+            rate = (stop - start) / (time.perf_counter() - began)
+            chunk = 10 if start == len(done) else max(1, int(CHUNK_SECONDS * rate))
+            _check_finite(losses[start:], epoch, start)
+            yield losses, bool(pause_every) and (first_step + stop) % pause_every == 0
+
+    def epoch_row(self, losses: np.ndarray) -> Row:
+        """The mean of an epoch's losses (steps, 2) in nats per image, each step weighing as many as it had."""
+        plan = plan_epoch(len(self.images), self.config.batch_size, self.config.seed, 0)
+        nll, kl = np.average(losses.astype(np.float64), axis=0, weights=plan.weights.sum(axis=1))
+        return {"train_nll": float(nll), "train_kl": float(kl), "train_elbo": float(-(nll + kl))}
+
+
+def _rows(array: tf.Tensor, context: tf.distribute.ReplicaContext) -> tf.Tensor:
+    """This replica's equal part of the rows of a global batch."""
+    replicas = context.num_replicas_in_sync
+    if replicas == 1:
+        return array
+    size = array.shape[0] // replicas
+    start = context.replica_id_in_sync_group * size
+    return tf.ensure_shape(array[start : start + size], [size, *array.shape[1:]])
+
+
+def _check_finite(losses: np.ndarray, epoch: int, start: int) -> None:
+    """Raise `UserError` naming the first step whose loss is not finite."""
+    bad = np.flatnonzero(~np.isfinite(losses).all(axis=1))
+    if len(bad):
+        raise UserError(
+            f"the loss became {losses[bad[0]].sum()} in epoch {epoch + 1}, step {start + bad[0] + 1}: the learning "
+            "rate is too high for this data; lower --learning-rate."
+        )
