@@ -5,7 +5,7 @@ BIN := .venv/bin
 export KERAS_BACKEND := tensorflow
 export TF_CPP_MIN_LOG_LEVEL := 3
 
-.PHONY: demo test lab lint requirements clean
+.PHONY: demo test torture bench lab lint requirements clean
 
 demo: .venv/ready
 	$(BIN)/python train_VAE.py --data mnist --epochs $(EPOCHS) --latent-dimensions 2 --out pickles/demo --overwrite
@@ -15,6 +15,14 @@ demo: .venv/ready
 
 test: .venv/ready
 	$(BIN)/python -m pytest
+
+# Trainings killed at random moments, and several workers: minutes.
+torture: .venv/ready
+	$(BIN)/python -m pytest tests -m torture -s
+
+# Everything in benchmarks/RESULTS.md; prepares .venv-bench with the peers.
+bench: .venv-bench/ready
+	.venv-bench/bin/python -m benchmarks.run
 
 lab: .venv/ready
 	$(BIN)/jupyter lab --notebook-dir=notebooks
@@ -27,7 +35,12 @@ requirements:
 	uv pip compile pyproject.toml --extra dev --universal --fork-strategy fewest --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate --upgrade -o requirements.txt
 
-.venv/ready: requirements.txt pyproject.toml
+.venv-bench/ready: .venv/ready benchmarks/requirements.txt
+	$(PYTHON) -m venv --clear .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+	@touch $@
+
+.venv/ready: requirements.txt
 	@$(PYTHON) -c "import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))" || { \
 	  echo "Python 3.11, 3.12 or 3.13 is needed, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || echo missing);" \
 	    "name one that you have, for example: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 2; }

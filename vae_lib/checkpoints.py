@@ -49,8 +49,9 @@ def save(folder: Path, state: State) -> Path:
     np.savez(buffer, header=np.array(json.dumps(header)), losses=state.losses, **arrays)
     path = checkpoints / f"{len(state.history):06d}-{len(state.losses):09d}.npz"
     write_atomically(path, buffer.getvalue())
-    for old in sorted(checkpoints.glob("*.npz"))[:-KEEP]:
-        old.unlink()
+    half_written = checkpoints.glob(".*")  # by a process that was killed meanwhile
+    for old in [*sorted(checkpoints.glob("[0-9]*.npz"))[:-KEEP], *half_written]:
+        old.unlink(missing_ok=True)
     return path
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from vae_lib.config import UserError, VAEConfig
-from vae_lib.flags import BAD_INPUT, resuming_parser, tools_parser, training_parser
+from vae_lib.flags import resuming_parser, tools_parser, training_parser
 
 INTERRUPTED = 130
 
@@ -23,7 +23,7 @@ def _guarded(prog: str, command: Callable[[argparse.Namespace], None], args: arg
         command(args)
     except UserError as error:
         print(f"{prog}: error: {error}", file=sys.stderr)
-        return BAD_INPUT
+        return error.exit_status
     except KeyboardInterrupt as stop:
         print(f"{prog}: interrupted; {stop}" if str(stop) else f"\n{prog}: interrupted.", file=sys.stderr)
         return INTERRUPTED

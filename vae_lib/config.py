@@ -23,6 +23,14 @@ DEFAULT_LIKELIHOOD = {"mnist": "bernoulli", "fashion_mnist": "continuous_bernoul
 class UserError(ValueError):
     """Something the user can mend; its text is one sentence that says what is wrong and what to do."""
 
+    exit_status = 2
+
+
+class WorkerLost(UserError):
+    """Another worker of a distributed run is gone."""
+
+    exit_status = 1
+
 
 def one_of(what: str, value: object, choices: tuple[str, ...]) -> None:
     """Return nothing if ``value`` is among ``choices``; raise `UserError` with the nearest match otherwise."""

@@ -17,7 +17,7 @@ import numpy as np
 from vae_lib import checkpoints, evaluate, runs
 from vae_lib.backend import keras, tf
 from vae_lib.checkpoints import State
-from vae_lib.config import UserError, VAEConfig
+from vae_lib.config import UserError, VAEConfig, WorkerLost
 from vae_lib.data import ImageData
 from vae_lib.model import VAE
 from vae_lib.runs import Row
@@ -182,9 +182,17 @@ def _complete(
     with strategy.scope() if strategy else contextlib.nullcontext():
         model = VAE(config)
     save = (lambda s: checkpoints.save(partial, s)) if is_chief(strategy) else None
-    with _deferred_signals() as stopping:
-        history = fit(model, data, state=state, save=save, stopping=stopping, **options)
-        interrupted = stopping()
+    try:
+        with _deferred_signals() as stopping:
+            history = fit(model, data, state=state, save=save, stopping=stopping, **options)
+            interrupted = stopping()
+    except tf.errors.OpError as error:
+        if getattr(strategy, "cluster_resolver", None) is None:
+            raise
+        raise WorkerLost(
+            f"another worker is gone ({type(error).__name__}), so this one stops too; "
+            f"start all workers again with: python3 train_VAE.py --resume {runs.display_name(partial)}"
+        ) from None
     if interrupted:
         raise Interrupted(partial)
     if not is_chief(strategy):
