@@ -1,7 +1,12 @@
-"""TensorFlow and Keras, imported in one place and quietly.
+"""TensorFlow and Keras, imported in one place, quietly, and set up to share the processor's cores well.
 
 TensorFlow's C++ libraries write about fifteen lines to stderr while they are imported, whatever
 ``TF_CPP_MIN_LOG_LEVEL`` says. They are held back here; Python exceptions come through as always.
+
+By default TensorFlow cuts each operation into as many pieces as there are cores. The operations of a small network
+are too small for that: training is faster when each core works through a part of the batch by itself (`SHARDS` of
+them, see `vae_lib.trainer`; benchmarks/TRIED.md has the measurement). ``TF_NUM_INTRAOP_THREADS`` or
+``TF_NUM_INTEROP_THREADS`` in the environment override this.
 """
 
 from __future__ import annotations
@@ -9,7 +14,12 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @contextlib.contextmanager
@@ -32,4 +42,18 @@ with _quiet_stderr():
     import keras
     import tensorflow as tf
 
-__all__ = ["keras", "tf"]
+__all__ = ["CORES", "SHARDS", "keras", "parallel_map", "tf"]
+
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+SHARDS = 1 if tf.config.list_physical_devices("GPU") else min(CORES, 4)
+
+if not {"TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"} & set(os.environ) and SHARDS > 1:
+    with contextlib.suppress(RuntimeError):  # too late where TensorFlow has already run something
+        tf.config.threading.set_intra_op_parallelism_threads(-(-CORES // SHARDS))
+        tf.config.threading.set_inter_op_parallelism_threads(CORES)
+
+
+def parallel_map(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """``function`` of each item, in order, on all cores; TensorFlow works outside of Python's lock."""
+    with ThreadPoolExecutor(CORES) as pool:
+        return list(pool.map(function, items))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vae_lib import losses
-from vae_lib.backend import keras, tf
+from vae_lib.backend import keras, parallel_map, tf
 from vae_lib.config import VAEConfig
 from vae_lib.networks import build_decoder, build_encoder
 
@@ -164,26 +164,36 @@ class VAE(keras.Model):
 
         Batch ``i`` uses the noise of (seed, i), so the numbers depend on ``batch_size`` too.
         """
-        parts = [
-            self._elbo_batch(tf.constant(images[i : i + batch_size]), tf.constant([seed, i // batch_size]))
-            for i in range(0, len(images), batch_size)
-        ]
-        return Elbo(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+        run = self._elbo_batch  # traced here, not in every thread
+
+        def part(i: int) -> Elbo:
+            return run(tf.constant(images[i : i + batch_size]), tf.constant([seed, i // batch_size]))
+
+        return Elbo(*_columns(parallel_map(part, range(0, len(images), batch_size))))
 
     def encode_arrays(self, images: np.ndarray, *, seed: int = 0, batch_size: int = 500) -> Posterior:
         """`encode` of uint8 images (N, H, W, C) as two float32 arrays (N, D)."""
-        parts = []
-        for i in range(0, len(images), batch_size):
+
+        run = self._encode_batch  # traced here, not in every thread
+
+        def part(i: int) -> Posterior:
             batch = tf.constant(images[i : i + batch_size])
             _, uniform = self.noise(len(batch), tf.constant([seed, i // batch_size]))
-            parts.append(self._encode_batch(self.prepare(batch, uniform)))
-        return Posterior(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+            return run(self.prepare(batch, uniform))
+
+        return Posterior(*_columns(parallel_map(part, range(0, len(images), batch_size))))
 
     def decode_arrays(self, z: np.ndarray, *, batch_size: int = 400) -> np.ndarray:
         """`decode` of codes (N, D) as a float32 array (N, H, W, C)."""
         z = np.asarray(z, np.float32)
-        parts = [self._decode_batch(tf.constant(z[i : i + batch_size])) for i in range(0, len(z), batch_size)]
-        return np.concatenate(parts)
+
+        run = self._decode_batch  # traced here, not in every thread
+
+        def part(i: int) -> tf.Tensor:
+            return run(tf.constant(z[i : i + batch_size]))
+
+        return np.concatenate(parallel_map(part, range(0, len(z), batch_size)))
 
     # ---- Keras' compile, fit and evaluate --------------------------------------------------------------
 
@@ -202,3 +212,8 @@ class VAE(keras.Model):
         epsilon, _ = self.noise(tf.shape(x)[0], tf.stack([self.config.seed, step]))
         terms = self.elbo(x, epsilon)
         return tf.reduce_mean(terms.nll + (self.config.beta if training else 1.0) * terms.kl)
+
+
+def _columns(parts: list[tuple[tf.Tensor, ...]]) -> list[np.ndarray]:
+    """The tuples' first members joined, then their second, and so on."""
+    return [np.concatenate(column) for column in zip(*parts, strict=True)]

@@ -1,0 +1,77 @@
+"""One contender in a process of its own: ``python -m benchmarks.contender NAME BATCH`` answers on stdin and stdout.
+
+Each line that comes in is a number of steps to train; each line that goes out is JSON with the seconds they took, the
+last loss, and the process's peak memory in MB. The first answer follows the first step.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import resource
+import sys
+import time
+
+import numpy as np
+
+from vae_lib.config import VAEConfig
+from vae_lib.data import load_data
+
+OURS = {  # name: changes of the config
+    "graph": {},
+    "eager": {"mode": "eager"},
+    "xla": {"mode": "xla"},
+    "bfloat16": {"precision": "bfloat16"},
+    "filters 128": {"num_filters": 128},
+}
+PEERS = {
+    "TensorFlow eager loop": ("peers_tensorflow", "make_eager"),
+    "tf.function step, tf.data": ("peers_tensorflow", "make_function"),
+    "Keras fit": ("peers_tensorflow", "make_fit"),
+    "PyTorch eager": ("peers_torch", "make_eager"),
+    "PyTorch channels-last": ("peers_torch", "make_channels_last"),
+    "PyTorch compiled": ("peers_torch", "make_compiled"),
+    "Flax": ("peers_flax", "make_jit"),
+}
+
+
+def make_ours(images: np.ndarray, batch: int, changes: dict):
+    from vae_lib.backend import tf
+    from vae_lib.model import VAE
+    from vae_lib.trainer import Trainer, plan_epoch
+
+    trainer = Trainer(VAE(VAEConfig(2, batch_size=batch, **changes)), images)
+    epoch = 0
+
+    def run(steps: int) -> float:
+        nonlocal epoch
+        plan = plan_epoch(len(images), batch, 0, epoch)
+        tensors = tuple(map(tf.constant, plan))
+        losses = trainer.run_steps(tensors, 0, steps, epoch * trainer.steps_per_epoch, None)
+        epoch += 1
+        return float(losses[-1].sum())
+
+    run.parameters = sum(int(np.prod(v.shape)) for v in trainer.model.trainable_variables)
+    return run
+
+
+def main() -> None:
+    name, batch = sys.argv[1], int(sys.argv[2])
+    images = np.asarray(load_data("mnist").train_images)
+    if name in OURS:
+        run = make_ours(images, batch, OURS[name])
+    else:
+        module, make = PEERS[name]
+        bits = (images > 127).astype(np.float32)
+        run = getattr(importlib.import_module(f"benchmarks.{module}"), make)(bits, batch)
+    for line in sys.stdin:
+        began = time.perf_counter()
+        loss = run(int(line))
+        seconds = time.perf_counter() - began
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        answer = {"seconds": seconds, "loss": loss, "peak_mb": peak, "parameters": getattr(run, "parameters", 0)}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()

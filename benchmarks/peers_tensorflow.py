@@ -1,0 +1,95 @@
+"""The same VAE trained in the three usual TensorFlow ways, from Keras layers with Keras' Adam.
+
+Each ``make_*`` takes thresholded images (N, 28, 28, 1) float32 and a batch size, and returns a function that trains
+for a number of steps and returns the last loss.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from vae_lib.backend import keras, tf
+from vae_lib.config import VAEConfig
+from vae_lib.model import VAE
+from vae_lib.networks import build_decoder, build_encoder
+
+
+class _Step:
+    """A training step as a tutorial writes it."""
+
+    def __init__(self, latent_dim: int = 2, encoder=None, decoder=None, rate: float = 1e-3) -> None:
+        self.encoder = encoder or build_encoder(VAEConfig(latent_dim))
+        self.decoder = decoder or build_decoder(VAEConfig(latent_dim))
+        self.variables = self.encoder.trainable_variables + self.decoder.trainable_variables
+        self.optimizer = keras.optimizers.Adam(rate)
+
+    def loss(self, x):
+        z_mean, z_log_var = tf.split(self.encoder(x, training=True), 2, axis=1)
+        z = z_mean + tf.exp(0.5 * z_log_var) * tf.random.normal(tf.shape(z_mean))
+        logits = self.decoder(z, training=True)
+        nll = tf.nn.sigmoid_cross_entropy_with_logits(labels=x, logits=logits)
+        kl = -0.5 * tf.reduce_sum(1 + z_log_var - tf.square(z_mean) - tf.exp(z_log_var), axis=1)
+        return tf.reduce_mean(tf.reduce_sum(nll, axis=[1, 2, 3]) + kl)
+
+    def __call__(self, x):
+        with tf.GradientTape() as tape:
+            loss = self.loss(x)
+        self.optimizer.apply_gradients(zip(tape.gradient(loss, self.variables), self.variables, strict=True))
+        return loss
+
+
+def _batches(images: np.ndarray, batch: int):
+    dataset = tf.data.Dataset.from_tensor_slices(images).shuffle(len(images)).batch(batch, drop_remainder=True)
+    return iter(dataset.repeat().prefetch(tf.data.AUTOTUNE))
+
+
+def _loop(step, batches):
+    def run(steps: int) -> float:
+        for x in itertools.islice(batches, steps):
+            loss = step(x)
+        return float(loss)
+
+    return run
+
+
+def make_eager(images: np.ndarray, batch: int):
+    return _loop(_Step(), _batches(images, batch))
+
+
+def make_function(images: np.ndarray, batch: int):
+    return _loop(tf.function(_Step()), _batches(images, batch))
+
+
+def make_fit(images: np.ndarray, batch: int):
+    """``compile`` and ``fit`` at their defaults, on an array, as Keras' own examples do."""
+    model = VAE(VAEConfig(2))
+    model.compile(optimizer=keras.optimizers.Adam(1e-3))
+
+    def run(steps: int) -> float:
+        chosen = images[np.random.default_rng().permutation(len(images))[: steps * batch]]
+        return model.fit(chosen, batch_size=batch, verbose=0).history["loss"][-1]
+
+    return run
+
+
+def tutorial_recipe():
+    """The networks and the learning rate of the TensorFlow CVAE tutorial's recipe, as a compiled step."""
+    layers = keras.layers
+    encoder = keras.Sequential([
+        keras.Input((28, 28, 1)),
+        layers.Conv2D(32, 3, 2, activation="relu"),
+        layers.Conv2D(64, 3, 2, activation="relu"),
+        layers.Flatten(),
+        layers.Dense(4),
+    ])  # fmt: skip
+    decoder = keras.Sequential([
+        keras.Input((2,)),
+        layers.Dense(7 * 7 * 32, activation="relu"),
+        layers.Reshape((7, 7, 32)),
+        layers.Conv2DTranspose(64, 3, 2, "same", activation="relu"),
+        layers.Conv2DTranspose(32, 3, 2, "same", activation="relu"),
+        layers.Conv2DTranspose(1, 3, 1, "same"),
+    ])  # fmt: skip
+    return _Step(encoder=encoder, decoder=decoder, rate=1e-4)

@@ -1,0 +1,75 @@
+"""The same VAE in PyTorch: eager, channels-last and compiled."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class TorchVAE(nn.Module):
+    """Layer for layer the networks of `vae_lib.networks` for 28 x 28 images."""
+
+    def __init__(self, latent_dim: int = 2, filters: int = 32, hidden: int = 256) -> None:
+        super().__init__()
+        flat = 7 * 7 * filters
+        self.encoder = nn.Sequential(
+            nn.Conv2d(1, filters, 4, 4), nn.GELU(),
+            nn.Conv2d(filters, 2 * filters, 3, padding=1), nn.GELU(),
+            nn.Conv2d(2 * filters, filters, 1), nn.GELU(),
+            nn.Flatten(),
+            nn.Linear(flat, hidden), nn.GELU(),
+            nn.Linear(hidden, 2 * latent_dim),
+        )  # fmt: skip
+        self.decoder = nn.Sequential(
+            nn.Linear(latent_dim, hidden), nn.GELU(),
+            nn.Linear(hidden, hidden), nn.GELU(),
+            nn.Linear(hidden, flat), nn.GELU(),
+            nn.Unflatten(1, (filters, 7, 7)),
+            nn.Conv2d(filters, 2 * filters, 3, padding=1), nn.GELU(),
+            nn.Conv2d(2 * filters, 16, 3, padding=1),
+            nn.PixelShuffle(4),
+        )  # fmt: skip
+
+    def loss(self, x: torch.Tensor) -> torch.Tensor:
+        z_mean, z_log_var = self.encoder(x).chunk(2, dim=1)
+        z = z_mean + torch.exp(0.5 * z_log_var) * torch.randn_like(z_mean)
+        nll = F.binary_cross_entropy_with_logits(self.decoder(z), x, reduction="sum")
+        kl = -0.5 * (1 + z_log_var - z_mean.square() - z_log_var.exp()).sum()
+        return (nll + kl) / len(x)
+
+
+def _make(images: np.ndarray, batch: int, *, channels_last: bool = False, compiled: bool = False):
+    model = TorchVAE()
+    data = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+    if channels_last:
+        model = model.to(memory_format=torch.channels_last)
+        data = data.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    loss_of = torch.compile(model.loss) if compiled else model.loss
+
+    def run(steps: int) -> float:
+        order = torch.randperm(len(data))
+        for i in range(steps):
+            x = data[order[i * batch : (i + 1) * batch]]
+            optimizer.zero_grad(set_to_none=True)
+            loss = loss_of(x)
+            loss.backward()
+            optimizer.step()
+        return loss.item()
+
+    run.parameters = sum(p.numel() for p in model.parameters())
+    return run
+
+
+def make_eager(images: np.ndarray, batch: int):
+    return _make(images, batch)
+
+
+def make_channels_last(images: np.ndarray, batch: int):
+    return _make(images, batch, channels_last=True)
+
+
+def make_compiled(images: np.ndarray, batch: int):
+    return _make(images, batch, compiled=True)
