@@ -1,7 +1,8 @@
-"""One contender in a process of its own: ``python -m benchmarks.contender NAME BATCH`` answers on stdin and stdout.
+"""One contender in a process of its own: ``python -m benchmarks.contender NAME ARCHITECTURE``.
 
 Each line that comes in is a number of steps to train; each line that goes out is JSON with the seconds they took, the
-last loss, and the process's peak memory in MB. The first answer follows the first step.
+last loss, and the process's peak memory in MB. The architecture is 'default' (this project's) or 'textbook' (that of
+the TensorFlow CVAE tutorial's recipe).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 from vae_lib.config import VAEConfig
 from vae_lib.data import load_data
 
+BATCH = 50
 OURS = {  # name: changes of the config
     "graph": {},
     "eager": {"mode": "eager"},
@@ -35,12 +37,12 @@ PEERS = {
 }
 
 
-def make_ours(images: np.ndarray, batch: int, changes: dict):
+def make_ours(images: np.ndarray, batch: int, textbook: bool, changes: dict):
+    from benchmarks.peers_tensorflow import make_vae
     from vae_lib.backend import tf
-    from vae_lib.model import VAE
     from vae_lib.trainer import Trainer, plan_epoch
 
-    trainer = Trainer(VAE(VAEConfig(2, batch_size=batch, **changes)), images)
+    trainer = Trainer(make_vae(VAEConfig(2, batch_size=batch, **changes), textbook), images)
     epoch = 0
 
     def run(steps: int) -> float:
@@ -56,14 +58,14 @@ def make_ours(images: np.ndarray, batch: int, changes: dict):
 
 
 def main() -> None:
-    name, batch = sys.argv[1], int(sys.argv[2])
+    name, textbook = sys.argv[1], sys.argv[2] == "textbook"
     images = np.asarray(load_data("mnist").train_images)
     if name in OURS:
-        run = make_ours(images, batch, OURS[name])
+        run = make_ours(images, BATCH, textbook, OURS[name])
     else:
         module, make = PEERS[name]
         bits = (images > 127).astype(np.float32)
-        run = getattr(importlib.import_module(f"benchmarks.{module}"), make)(bits, batch)
+        run = getattr(importlib.import_module(f"benchmarks.{module}"), make)(bits, BATCH, textbook)
     for line in sys.stdin:
         began = time.perf_counter()
         loss = run(int(line))

@@ -9,6 +9,31 @@ import optax
 from flax import linen as nn
 
 
+def gelu(y):
+    return nn.gelu(y, approximate=False)
+
+
+class Textbook(nn.Module):
+    """The networks of the TensorFlow CVAE tutorial's recipe."""
+
+    @nn.compact
+    def __call__(self, x, rng):
+        h = nn.relu(nn.Conv(32, (3, 3), (2, 2), padding="VALID")(x))
+        h = nn.relu(nn.Conv(64, (3, 3), (2, 2), padding="VALID")(h))
+        z_mean, z_log_var = jnp.split(nn.Dense(4)(h.reshape(len(h), -1)), 2, axis=-1)
+        z = z_mean + jnp.exp(0.5 * z_log_var) * jax.random.normal(rng, z_mean.shape)
+        h = nn.relu(nn.Dense(7 * 7 * 32)(z)).reshape(-1, 7, 7, 32)
+        h = nn.relu(nn.ConvTranspose(64, (3, 3), (2, 2))(h))
+        h = nn.relu(nn.ConvTranspose(32, (3, 3), (2, 2))(h))
+        return negative_elbo(x, nn.ConvTranspose(1, (3, 3))(h), z_mean, z_log_var)
+
+
+def negative_elbo(x, logits, z_mean, z_log_var):
+    nll = optax.sigmoid_binary_cross_entropy(logits, x).sum()
+    kl = -0.5 * (1 + z_log_var - z_mean**2 - jnp.exp(z_log_var)).sum()
+    return (nll + kl) / len(x)
+
+
 class FlaxVAE(nn.Module):
     """Layer for layer the networks of `vae_lib.networks` for 28 x 28 images."""
 
@@ -18,9 +43,6 @@ class FlaxVAE(nn.Module):
 
     @nn.compact
     def __call__(self, x, rng):
-        def gelu(y):
-            return nn.gelu(y, approximate=False)
-
         h = gelu(nn.Conv(self.filters, (4, 4), (4, 4))(x))
         h = gelu(nn.Conv(2 * self.filters, (3, 3))(h))
         h = gelu(nn.Conv(self.filters, (1, 1))(h))
@@ -32,14 +54,11 @@ class FlaxVAE(nn.Module):
         h = gelu(nn.Dense(7 * 7 * self.filters)(h)).reshape(-1, 7, 7, self.filters)
         h = gelu(nn.Conv(2 * self.filters, (3, 3))(h))
         h = nn.Conv(16, (3, 3))(h).reshape(-1, 7, 7, 4, 4)
-        logits = h.transpose(0, 1, 3, 2, 4).reshape(-1, 28, 28, 1)
-        nll = optax.sigmoid_binary_cross_entropy(logits, x).sum()
-        kl = -0.5 * (1 + z_log_var - z_mean**2 - jnp.exp(z_log_var)).sum()
-        return (nll + kl) / len(x)
+        return negative_elbo(x, h.transpose(0, 1, 3, 2, 4).reshape(-1, 28, 28, 1), z_mean, z_log_var)
 
 
-def make_jit(images: np.ndarray, batch: int):
-    model, optimizer = FlaxVAE(), optax.adam(1e-3)
+def make_jit(images: np.ndarray, batch: int, textbook: bool):
+    model, optimizer = Textbook() if textbook else FlaxVAE(), optax.adam(1e-3)
     data = jnp.asarray(images)
     parameters = model.init(jax.random.key(0), data[:batch], jax.random.key(1))
     state = optimizer.init(parameters)

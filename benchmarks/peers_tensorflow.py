@@ -7,6 +7,7 @@ for a number of steps and returns the last loss.
 from __future__ import annotations
 
 import itertools
+import unittest.mock
 
 import numpy as np
 
@@ -16,12 +17,12 @@ from vae_lib.model import VAE
 from vae_lib.networks import build_decoder, build_encoder
 
 
-class _Step:
+class Step:
     """A training step as a tutorial writes it."""
 
-    def __init__(self, latent_dim: int = 2, encoder=None, decoder=None, rate: float = 1e-3) -> None:
-        self.encoder = encoder or build_encoder(VAEConfig(latent_dim))
-        self.decoder = decoder or build_decoder(VAEConfig(latent_dim))
+    def __init__(self, textbook: bool, rate: float = 1e-3) -> None:
+        config = VAEConfig(2)
+        self.encoder, self.decoder = textbook_networks() if textbook else (build_encoder(config), build_decoder(config))
         self.variables = self.encoder.trainable_variables + self.decoder.trainable_variables
         self.optimizer = keras.optimizers.Adam(rate)
 
@@ -40,31 +41,31 @@ class _Step:
         return loss
 
 
-def _batches(images: np.ndarray, batch: int):
+def batches(images: np.ndarray, batch: int):
     dataset = tf.data.Dataset.from_tensor_slices(images).shuffle(len(images)).batch(batch, drop_remainder=True)
     return iter(dataset.repeat().prefetch(tf.data.AUTOTUNE))
 
 
-def _loop(step, batches):
+def _loop(step, source):
     def run(steps: int) -> float:
-        for x in itertools.islice(batches, steps):
+        for x in itertools.islice(source, steps):
             loss = step(x)
         return float(loss)
 
     return run
 
 
-def make_eager(images: np.ndarray, batch: int):
-    return _loop(_Step(), _batches(images, batch))
+def make_eager(images: np.ndarray, batch: int, textbook: bool):
+    return _loop(Step(textbook), batches(images, batch))
 
 
-def make_function(images: np.ndarray, batch: int):
-    return _loop(tf.function(_Step()), _batches(images, batch))
+def make_function(images: np.ndarray, batch: int, textbook: bool):
+    return _loop(tf.function(Step(textbook)), batches(images, batch))
 
 
-def make_fit(images: np.ndarray, batch: int):
+def make_fit(images: np.ndarray, batch: int, textbook: bool):
     """``compile`` and ``fit`` at their defaults, on an array, as Keras' own examples do."""
-    model = VAE(VAEConfig(2))
+    model = make_vae(VAEConfig(2), textbook)
     model.compile(optimizer=keras.optimizers.Adam(1e-3))
 
     def run(steps: int) -> float:
@@ -74,22 +75,33 @@ def make_fit(images: np.ndarray, batch: int):
     return run
 
 
-def tutorial_recipe():
-    """The networks and the learning rate of the TensorFlow CVAE tutorial's recipe, as a compiled step."""
+def make_vae(config: VAEConfig, textbook: bool) -> VAE:
+    """This project's model, with the textbook's networks in place of its own if asked for."""
+    if not textbook:
+        return VAE(config)
+    encoder, decoder = textbook_networks()
+    with unittest.mock.patch.multiple(
+        "vae_lib.model", build_encoder=lambda _: encoder, build_decoder=lambda _: decoder
+    ):
+        return VAE(config)
+
+
+def textbook_networks(latent_dim: int = 2):
+    """The encoder and decoder of the TensorFlow CVAE tutorial's recipe: two strided convolutions each way."""
     layers = keras.layers
     encoder = keras.Sequential([
         keras.Input((28, 28, 1)),
         layers.Conv2D(32, 3, 2, activation="relu"),
         layers.Conv2D(64, 3, 2, activation="relu"),
         layers.Flatten(),
-        layers.Dense(4),
+        layers.Dense(2 * latent_dim),
     ])  # fmt: skip
     decoder = keras.Sequential([
-        keras.Input((2,)),
+        keras.Input((latent_dim,)),
         layers.Dense(7 * 7 * 32, activation="relu"),
         layers.Reshape((7, 7, 32)),
         layers.Conv2DTranspose(64, 3, 2, "same", activation="relu"),
         layers.Conv2DTranspose(32, 3, 2, "same", activation="relu"),
         layers.Conv2DTranspose(1, 3, 1, "same"),
     ])  # fmt: skip
-    return _Step(encoder=encoder, decoder=decoder, rate=1e-4)
+    return encoder, decoder

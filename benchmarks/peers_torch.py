@@ -32,6 +32,25 @@ class TorchVAE(nn.Module):
             nn.PixelShuffle(4),
         )  # fmt: skip
 
+    @staticmethod
+    def textbook() -> TorchVAE:
+        """The networks of the TensorFlow CVAE tutorial's recipe."""
+        model = TorchVAE()
+        model.encoder = nn.Sequential(
+            nn.Conv2d(1, 32, 3, 2), nn.ReLU(),
+            nn.Conv2d(32, 64, 3, 2), nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(6 * 6 * 64, 4),
+        )  # fmt: skip
+        model.decoder = nn.Sequential(
+            nn.Linear(2, 7 * 7 * 32), nn.ReLU(),
+            nn.Unflatten(1, (32, 7, 7)),
+            nn.ConvTranspose2d(32, 64, 3, 2, padding=1, output_padding=1), nn.ReLU(),
+            nn.ConvTranspose2d(64, 32, 3, 2, padding=1, output_padding=1), nn.ReLU(),
+            nn.ConvTranspose2d(32, 1, 3, padding=1),
+        )  # fmt: skip
+        return model
+
     def loss(self, x: torch.Tensor) -> torch.Tensor:
         z_mean, z_log_var = self.encoder(x).chunk(2, dim=1)
         z = z_mean + torch.exp(0.5 * z_log_var) * torch.randn_like(z_mean)
@@ -40,8 +59,8 @@ class TorchVAE(nn.Module):
         return (nll + kl) / len(x)
 
 
-def _make(images: np.ndarray, batch: int, *, channels_last: bool = False, compiled: bool = False):
-    model = TorchVAE()
+def _make(images: np.ndarray, batch: int, textbook: bool, *, channels_last: bool = False, compiled: bool = False):
+    model = TorchVAE.textbook() if textbook else TorchVAE()
     data = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
     if channels_last:
         model = model.to(memory_format=torch.channels_last)
@@ -63,13 +82,13 @@ def _make(images: np.ndarray, batch: int, *, channels_last: bool = False, compil
     return run
 
 
-def make_eager(images: np.ndarray, batch: int):
-    return _make(images, batch)
+def make_eager(images: np.ndarray, batch: int, textbook: bool):
+    return _make(images, batch, textbook)
 
 
-def make_channels_last(images: np.ndarray, batch: int):
-    return _make(images, batch, channels_last=True)
+def make_channels_last(images: np.ndarray, batch: int, textbook: bool):
+    return _make(images, batch, textbook, channels_last=True)
 
 
-def make_compiled(images: np.ndarray, batch: int):
-    return _make(images, batch, compiled=True)
+def make_compiled(images: np.ndarray, batch: int, textbook: bool):
+    return _make(images, batch, textbook, compiled=True)

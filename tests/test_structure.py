@@ -114,3 +114,13 @@ def test_an_old_python_gets_one_clear_sentence(tmp_path):
     assert "Python 3.11, 3.12 or 3.13 is needed" in result.stderr
     assert "3.9.1" in result.stderr
     assert not (tmp_path / ".venv").exists()
+
+
+def test_the_readme_quotes_the_benchmark_to_the_letter():
+    section = (ROOT / "README.md").read_text().split("## Speed")[1].split("\n## ")[0]
+    results = (ROOT / "benchmarks" / "RESULTS.md").read_text()
+    rows = [line for line in section.splitlines() if line.startswith("| ") and "---" not in line][1:]
+    assert len(rows) >= 5
+    for row in rows:
+        for number in re.findall(r"\d[\d,.]*", row.split("|")[2] + row.split("|")[3]):
+            assert re.search(rf"(?<![\d.,]){re.escape(number)}(?![\d,]|\.\d)", results), f"{number} in: {row}"

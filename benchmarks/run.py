@@ -1,0 +1,235 @@
+"""Measure everything in RESULTS.md: ``make bench``; takes about ten minutes on two cores.
+
+Contenders live in processes of their own and train in turn, round after round, so that a change of the machine's speed
+meets all of them; what is reported are medians over the rounds and the smallest and largest value.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.contender import BATCH, OURS, PEERS
+
+HERE = Path(__file__).parent
+ROUNDS, SECONDS = 7, 2.0  # rounds, and about how long a contender trains in each
+DEFAULTS = {"TF_NUM_INTRAOP_THREADS": "0", "TF_NUM_INTEROP_THREADS": "0"}  # TensorFlow's own choice of threads
+TARGET = 156.7  # nats: what the tutorial's recipe reaches after 10 epochs
+
+
+class Process:
+    """A running contender."""
+
+    def __init__(self, name: str, architecture: str) -> None:
+        # TensorFlow peers get TensorFlow's own defaults for threads, not this project's.
+        threads = {} if name in OURS else DEFAULTS
+        self.name, self.began = name, time.perf_counter()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.contender", name, architecture],
+            cwd=HERE.parent, env=os.environ | threads, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def train(self, steps: int) -> dict:
+        print(steps, file=self.process.stdin, flush=True)
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self.name} failed; run: python -m benchmarks.contender {self.name!r} default")
+        return json.loads(line)
+
+
+def throughput(architecture: str, names: list[str]) -> dict[str, dict]:
+    """Images per second of each contender, interleaved; also the time to its first step and its peak memory."""
+    results, processes = {}, {}
+    for name in names:
+        processes[name] = Process(name, architecture)
+        processes[name].train(1)
+        results[name] = {"first_step": time.perf_counter() - processes[name].began, "rates": []}
+    for name in names:
+        processes[name].train(20)
+        pace = processes[name].train(20)["seconds"] / 20
+        results[name]["steps"] = min(1000, max(20, int(SECONDS / pace)))
+    for _ in range(ROUNDS):
+        for name in names:
+            answer = processes[name].train(results[name]["steps"])
+            results[name]["rates"].append(results[name]["steps"] * BATCH / answer["seconds"])
+            results[name] |= {key: answer[key] for key in ("peak_mb", "parameters", "loss")}
+    for process in processes.values():
+        process.process.stdin.close()
+        process.process.wait()
+    return results
+
+
+def table(results: dict[str, dict], ours: str = "graph") -> list[str]:
+    lines = ["| contender | images/s, median | min to max | graph mode here is | to first step | peak memory |",
+             "| --- | --- | --- | --- | --- | --- |"]  # fmt: skip
+    for name, r in results.items():
+        label = f"**this project, {name}**" if name in OURS else name
+        pairs = [a / b for a, b in zip(results[ours]["rates"], r["rates"], strict=True)]
+        ratio = "" if name == ours else f"{statistics.median(pairs):.2f} x as fast"
+        rates = f"{statistics.median(r['rates']):,.0f} | {min(r['rates']):,.0f} to {max(r['rates']):,.0f}"
+        lines.append(f"| {label} | {rates} | {ratio} | {r['first_step']:.1f} s | {r['peak_mb']:,.0f} MB |")
+    return lines
+
+
+def matrix_rate() -> float:
+    """The machine's float32 matrix products in GFLOP/s: the best of 20 of 2048 x 2048, TensorFlow's threads."""
+    code = """
+import time
+from vae_lib.backend import tf
+a = tf.random.stateless_normal([2048, 2048], [0, 0])
+product = tf.function(tf.linalg.matmul)
+product(a, a).numpy()
+best = 9e9
+for _ in range(20):
+    began = time.perf_counter()
+    product(a, a).numpy()
+    best = min(best, time.perf_counter() - began)
+print(2 * 2048**3 / best / 1e9)
+"""
+    return float(python("-c", code, **DEFAULTS))
+
+
+def python(*arguments: str, **env: str) -> str:
+    """What a fresh Python process prints."""
+    command = [sys.executable, *arguments]
+    result = subprocess.run(command, cwd=HERE.parent, env=os.environ | env, text=True, capture_output=True, check=False)
+    if result.returncode:
+        raise SystemExit(result.stderr)
+    return result.stdout
+
+
+def flops_per_image(filters: int) -> float:
+    """Floating-point operations of the default networks, forward and backward (three times forward)."""
+    hidden, flat = 256, 49 * filters
+    convolutions = 49 * (16 * filters + 9 * filters * 2 * filters + 2 * filters * filters)  # encoder
+    convolutions += 49 * (9 * filters * 2 * filters + 9 * 2 * filters * 16)  # decoder
+    dense = flat * hidden + hidden * 4 + 2 * hidden + hidden * hidden + hidden * flat
+    return 3 * 2 * (convolutions + dense)
+
+
+def time_to_target() -> dict[str, tuple[float, int, float]]:
+    """(training seconds, steps, -ELBO reached) of this project's defaults and of the recipe; see `to_target`."""
+    found = {}
+    for name, kind, threads in (("this project's defaults", "ours", {}), ("the tutorial's recipe", "recipe", DEFAULTS)):
+        output = python("-m", "benchmarks.to_target", kind, str(TARGET), **threads)
+        seconds, steps, reached = map(float, output.split())
+        found[name] = (seconds, int(steps), reached)
+    return found
+
+
+def small_times() -> dict[str, float]:
+    """Seconds of what a user waits for, each in a fresh process."""
+    load = "import time; b = time.perf_counter(); from vae_lib import load_data; load_data('mnist').train_images[0];"
+    load += "print(time.perf_counter() - b)"
+    draw = """
+import time, sys
+from vae_lib import VAE, VAEConfig, gallery, latent
+from vae_lib.runs import Run
+config = VAEConfig(2, im_dim=int(sys.argv[1]), data=sys.argv[2])
+run = Run("", config, VAE(config), [], {}, None)
+began = time.perf_counter()
+gallery.manifold(run, latent.axis_values(40))
+print(time.perf_counter() - began)
+"""
+    with tempfile.TemporaryDirectory() as cache:
+        cold = float(python("-c", load, VAE_LIB_CACHE=cache))
+        warm = statistics.median(float(python("-c", load, VAE_LIB_CACHE=cache)) for _ in range(3))
+    times = {"full MNIST, decoded for the first time": cold, "full MNIST, from the cache": warm}
+    for size, data in ((28, "mnist"), (64, "faces")):
+        seconds = statistics.median(float(python("-c", draw, str(size), data)) for _ in range(3))
+        times[f"1,600 tiles of {size} x {size}, graph tracing included"] = seconds
+    return times
+
+
+def machine() -> str:
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), name)
+    return f"{name}, {len(os.sched_getaffinity(0))} cores, {platform.system()}"
+
+
+def main() -> None:
+    names = [*OURS, *PEERS]
+    default = throughput("default", names)
+    textbook = throughput("textbook", ["graph", *PEERS])
+    rate = matrix_rate()
+    target = time_to_target()
+    small = small_times()
+    packages = ("tensorflow", "keras", "numpy", "torch", "jax", "flax", "optax")
+    versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages)
+    ours, recipe = target.values()
+    peers_memory = statistics.median(default[name]["peak_mb"] for name in PEERS)
+    lines = [
+        "# Results",
+        "",
+        "Written by `make bench`; do not edit. Training speed on full MNIST, thresholded, 2-D, "
+        f"batch {BATCH}; medians of {ROUNDS} interleaved rounds.",
+        "",
+        f"- date: {datetime.date.today()}",
+        f"- machine: {machine()}; float32 matrix products of 2048 x 2048 at {rate:.0f} GFLOP/s",
+        f"- versions: Python {platform.python_version()}, {versions}",
+        "",
+        f"## This project's architecture ({default['graph']['parameters']:,} weights)",
+        "",
+        *table(default),
+        "",
+        f"## The textbook's architecture ({textbook['graph']['parameters']:,} weights)",
+        "",
+        "Two strided convolutions of 32 and 64 filters, and three transposed ones, as in the TensorFlow CVAE tutorial.",
+        "",
+        *table(textbook),
+        "",
+        "## Share of the machine's matrix-product rate",
+        "",
+        "| network, batch 50 | GFLOP an image | GFLOP/s | share |",
+        "| --- | --- | --- | --- |",
+        *share_rows(default, rate),
+        "",
+        f"## Time to a test -ELBO of {TARGET} nats",
+        "",
+        "| | training seconds | steps | -ELBO |",
+        "| --- | --- | --- | --- |",
+        *(f"| {name} | {s:.1f} | {n:,} | {e:.1f} |" for name, (s, n, e) in target.items()),
+        "",
+        f"The recipe takes {recipe[0] / ours[0]:.1f} times as long. Tracing and evaluation are not counted.",
+        "",
+        "## What a user waits for",
+        "",
+        "| | seconds |",
+        "| --- | --- |",
+        *(f"| {name} | {seconds:.2f} |" for name, seconds in small.items()),
+        "",
+        f"Peak memory in graph mode is {default['graph']['peak_mb'] / peers_memory:.2f} times the peers' median.",
+        "",
+    ]
+    (HERE / "RESULTS.md").write_text("\n".join(lines))
+    raw = {"default": default, "textbook": textbook, "matrix_gflops": rate, "to_target": target, "small": small}
+    (HERE / "results.json").write_text(json.dumps(raw, indent=1) + "\n")
+    print("\n".join(lines))
+
+
+def share_rows(default: dict[str, dict], rate: float) -> list[str]:
+    rows = []
+    for name, filters in (("graph", 32), ("filters 128", 128)):
+        flops = flops_per_image(filters) * float(np.median(default[name]["rates"])) / 1e9
+        per_image = flops_per_image(filters) / 1e9
+        rows.append(f"| {filters} filters | {per_image:.3f} | {flops:.0f} | {flops / rate:.0%} |")
+    return rows
+
+
+if __name__ == "__main__":
+    main()
