@@ -124,3 +124,11 @@ def test_the_readme_quotes_the_benchmark_to_the_letter():
     for row in rows:
         for number in re.findall(r"\d[\d,.]*", row.split("|")[2] + row.split("|")[3]):
             assert re.search(rf"(?<![\d.,]){re.escape(number)}(?![\d,]|\.\d)", results), f"{number} in: {row}"
+
+
+def test_the_readme_names_every_flag():
+    from vae_lib.flags import training_parser
+
+    readme = (ROOT / "README.md").read_text()
+    flags = {flag for action in training_parser()._actions for flag in action.option_strings}
+    assert {flag for flag in flags - {"-h", "--help"} if f"`{flag}`" not in readme} == set()
