@@ -209,6 +209,27 @@ def test_the_cache_follows_xdg_and_can_be_overridden(monkeypatch, tmp_path):
     assert str(data.default_cache_dir()) == "/own"
 
 
+def test_a_download_that_fails_half_way_ends_in_the_sample(offline, monkeypatch, capsys):
+    monkeypatch.setattr(sources, "host_answers", lambda name: True)
+    monkeypatch.setattr(sources, "HOSTS", {})
+
+    def fail(name, im_dim, data_dir, *, download=False):
+        assert download
+        raise UserError("TensorFlow Datasets cannot read mnist: connection reset")
+
+    monkeypatch.setattr(sources, "read_tfds", fail)
+    assert load_data("mnist").source == "sample"
+    lines = capsys.readouterr().err.splitlines()
+    assert ["downloading" in lines[0], "connection reset" in lines[1], "bundled sample" in lines[2]] == [True] * 3
+    with pytest.raises(UserError, match="cannot be downloaded"):
+        load_data("mnist", source="tfds")
+
+
+def test_faces_cannot_hold_out_their_sample():
+    with pytest.raises(UserError, match="not named"):
+        load_data("faces", hold_out_sample=True)
+
+
 def test_the_sample_can_be_held_out_of_the_full_set(prepared):
     assert len(load_data("mnist").train_images) == 4000
     assert len(load_data("mnist", hold_out_sample=True).train_images) == 0

@@ -62,12 +62,14 @@ def load_data(
         if not Path(source).is_dir():
             one_of("source", source, ("auto", "tfds", "sample"))
         data_dir, source = Path(source), "tfds"
+    if hold_out_sample and name == "faces":
+        raise UserError("the sample of faces cannot be held out, because its people are not named.")
     if source == "sample":
         return _image_data(sources.read_sample(name, im_dim), "sample")
     found = _full_set(name, im_dim, data_dir, Path(cache_dir or default_cache_dir()))
     if found is not None:
         return _without_sample(found, name) if hold_out_sample else found
-    where = f"{name} is not prepared under {data_dir} and its host does not answer"
+    where = f"{name} is not prepared under {data_dir} and cannot be downloaded"
     if source == "tfds":
         raise UserError(f"{where}: connect to the network, or use the source 'sample'.")
     data = _image_data(sources.read_sample(name, im_dim), "sample")
@@ -82,11 +84,17 @@ def _full_set(name: str, im_dim: int, data_dir: Path, cache: Path) -> ImageData 
     entry = cache / (key + _fingerprint(prepared)) if prepared else next(iter(sorted(cache.glob(key + "*"))), None)
     if entry is not None and (cached := _read_cache(entry)) is not None:
         return cached
-    if prepared is None:
-        if not sources.host_answers(name):
-            return None
-        sources.notice(f"downloading {name} to {data_dir} with TensorFlow Datasets.")
-    splits = sources.read_tfds(name, im_dim, data_dir, download=prepared is None)
+    if prepared is None and not sources.host_answers(name):
+        return None
+    try:
+        if prepared is None:
+            sources.notice(f"downloading {name} to {data_dir} with TensorFlow Datasets.")
+        splits = sources.read_tfds(name, im_dim, data_dir, download=prepared is None)
+    except UserError as error:
+        if prepared is not None:
+            raise
+        sources.notice(str(error))  # a download that failed half-way is no data set
+        return None
     prepared = sources.prepared_folder(name, data_dir)
     assert prepared is not None, "read_tfds returns only from a prepared folder"
     return _write_cache(cache / (key + _fingerprint(prepared)), _image_data(splits, "tfds"))
