@@ -16,6 +16,7 @@ from PIL import Image
 from vae_lib.config import UserError
 
 MIN_FRAME_MS = 20  # viewers show anything shorter much slower
+GIF_LEVELS = 128  # of grey; half of the 256 takes a quarter off the file and cannot be seen
 
 
 def use_style() -> None:
@@ -82,7 +83,8 @@ def write_gif(path: str | os.PathLike[str], frames: np.ndarray, *, frame_ms: int
     if frame_ms < MIN_FRAME_MS or frame_ms % 10:
         raise UserError(f"a frame takes a multiple of 10 ms, at least {MIN_FRAME_MS}, not {frame_ms}.")
     target = _writable(path)
-    images = to_bytes(frames)
+    levels = np.round(to_bytes(frames) * ((GIF_LEVELS - 1) / 255))
+    images = np.round(levels * (255 / (GIF_LEVELS - 1))).astype(np.uint8)
     with _staged(target) as staging:
         iio.imwrite(staging, _squeeze(images), duration=frame_ms, loop=0 if loop else 1, plugin="pillow")
     return target
