@@ -74,3 +74,11 @@ def run_python(*args: str, cwd: Path = ROOT, **env: str) -> subprocess.Completed
 
 def random_images(n: int, im_dim: int = 28, channels: int = 1, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (n, im_dim, im_dim, channels), dtype=np.uint8)
+
+
+def exit_status(door, arguments: list[str]) -> int:
+    """What a command line ends with, whether its parser or the command itself stopped it."""
+    try:
+        return door(arguments)
+    except SystemExit as stop:
+        return stop.code

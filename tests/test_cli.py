@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import ROOT, run_python
+from tests.conftest import ROOT, exit_status, run_python
 from vae_lib import cli
 from vae_lib.flags import training_parser
 from vae_lib.runs import load_run
@@ -93,10 +93,7 @@ def test_ones_own_images_train(tmp_path):
 )  # fmt: skip
 def test_bad_input_gets_one_sentence_and_status_2(arguments, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    try:
-        status = cli.train_main(arguments)
-    except SystemExit as stop:
-        status = stop.code
+    status = exit_status(cli.train_main, arguments)
     captured = capsys.readouterr()
     assert status == 2
     assert captured.out == ""
@@ -115,10 +112,7 @@ def test_bad_tool_input_gets_one_sentence_and_status_2(arguments, small_run, tmp
     arguments = [str(small_run) if a == "RUN" else a for a in arguments]
     if str(small_run) in arguments:
         arguments += ["--out", str(tmp_path / "out.gif")]
-    try:
-        status = cli.main(arguments)
-    except SystemExit as stop:
-        status = stop.code
+    status = exit_status(cli.main, arguments)
     captured = capsys.readouterr()
     assert status == 2
     assert captured.err.startswith("python -m vae_lib")

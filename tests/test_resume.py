@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from tests.conftest import ROOT, run_python, small
+from tests.conftest import ROOT, exit_status, run_python, small
 from vae_lib import checkpoints, cli
 from vae_lib.config import UserError, VAEConfig
 from vae_lib.runs import load_run
@@ -139,10 +139,7 @@ def test_ctrl_c_in_a_terminal(tmp_path):
 @pytest.mark.parametrize("arguments", [["--resume", "nowhere"], ["--resume", "x", "--epochs", "3"], ["--resume"]])
 def test_what_cannot_be_resumed_is_refused(arguments, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    try:
-        status = cli.train_main(arguments)
-    except SystemExit as stop:
-        status = stop.code
+    status = exit_status(cli.train_main, arguments)
     assert status == 2
     assert capsys.readouterr().err.count("\n") == 1
 

@@ -74,9 +74,10 @@ def fit(
             if report is not None:
                 running = float(state.losses.sum(axis=1, dtype=np.float64).mean())
                 report(epoch, len(state.losses), trainer.steps_per_epoch, running)
-            if stopping() or (due and len(state.losses) < trainer.steps_per_epoch):
+            stop = stopping()  # asked once: a signal must not fall between saving and leaving
+            if stop or (due and len(state.losses) < trainer.steps_per_epoch):
                 checkpoint()
-            if stopping():
+            if stop:
                 return state.history
         row = {"epoch": float(epoch + 1), **trainer.epoch_row(state.losses)}
         if validation is not None:

@@ -220,8 +220,9 @@ class Trainer:
 
     def epoch_row(self, losses: np.ndarray) -> Row:
         """The mean of an epoch's losses (steps, 2) in nats per image, each step weighing as many as it had."""
-        plan = plan_epoch(len(self.images), self.config.batch_size, self.config.seed, 0)
-        nll, kl = np.average(losses.astype(np.float64), axis=0, weights=plan.weights.sum(axis=1))
+        sizes = np.full(self.steps_per_epoch, self.config.batch_size)
+        sizes[-1] -= sizes.sum() - len(self.images)
+        nll, kl = np.average(losses.astype(np.float64), axis=0, weights=sizes)
         return {"train_nll": float(nll), "train_kl": float(kl), "train_elbo": float(-(nll + kl))}
 
 
