@@ -79,18 +79,18 @@ def make_vae(config: VAEConfig, textbook: bool) -> VAE:
     """This project's model, with the textbook's networks in place of its own if asked for."""
     if not textbook:
         return VAE(config)
-    encoder, decoder = textbook_networks()
+    encoder, decoder = textbook_networks(config.latent_dim, config.im_dim)
     with unittest.mock.patch.multiple(
         "vae_lib.model", build_encoder=lambda _: encoder, build_decoder=lambda _: decoder
     ):
         return VAE(config)
 
 
-def textbook_networks(latent_dim: int = 2):
+def textbook_networks(latent_dim: int = 2, side: int = 28):
     """The encoder and decoder of the TensorFlow CVAE tutorial's recipe: two strided convolutions each way."""
     layers = keras.layers
     encoder = keras.Sequential([
-        keras.Input((28, 28, 1)),
+        keras.Input((side, side, 1)),
         layers.Conv2D(32, 3, 2, activation="relu"),
         layers.Conv2D(64, 3, 2, activation="relu"),
         layers.Flatten(),
@@ -98,8 +98,8 @@ def textbook_networks(latent_dim: int = 2):
     ])  # fmt: skip
     decoder = keras.Sequential([
         keras.Input((latent_dim,)),
-        layers.Dense(7 * 7 * 32, activation="relu"),
-        layers.Reshape((7, 7, 32)),
+        layers.Dense((side // 4) ** 2 * 32, activation="relu"),
+        layers.Reshape((side // 4, side // 4, 32)),
         layers.Conv2DTranspose(64, 3, 2, "same", activation="relu"),
         layers.Conv2DTranspose(32, 3, 2, "same", activation="relu"),
         layers.Conv2DTranspose(1, 3, 1, "same"),

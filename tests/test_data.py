@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import run_python
+from tests.conftest import ROOT, run_python
 from vae_lib import data, sources
 from vae_lib.config import UserError
 from vae_lib.data import load_data
@@ -225,9 +225,14 @@ def test_a_download_that_fails_half_way_ends_in_the_sample(offline, monkeypatch,
         load_data("mnist", source="tfds")
 
 
-def test_faces_cannot_hold_out_their_sample():
-    with pytest.raises(UserError, match="not named"):
-        load_data("faces", hold_out_sample=True)
+def test_the_people_of_the_faces_sample_are_known_for_certain():
+    text = (ROOT / "vae_lib" / "samples" / "faces_people.txt").read_text()
+    rows = [line.split() for line in text.splitlines()]
+    sample = load_data("faces", 25, source="sample")
+    assert len(rows) == len(sample.train_images) + len(sample.test_images) == 100
+    for person, own, other in rows:
+        assert float(own) > 0.97, person  # correlation of the patch with that person's picture
+        assert float(own) - float(other) > 0.04, person  # and how much better it is than anybody else's
 
 
 def test_the_sample_can_be_held_out_of_the_full_set(prepared):
@@ -249,8 +254,14 @@ def test_the_full_sets_through_tfds(full_data, name):
     assert time.perf_counter() - began < 0.5
 
 
-def test_the_mnist_sample_is_part_of_the_training_set(full_data):
+def test_the_sample_is_held_out_of_the_full_sets(full_data):
     assert len(load_data("mnist", hold_out_sample=True).train_images) == 55_000
+    whole, held = load_data("faces", 25), load_data("faces", 25, hold_out_sample=True)
+    people = {held.label_names[label] for label in held.train_labels}
+    assert not people & sources.sample_people()
+    assert {whole.label_names[label] for label in whole.train_labels} - people <= sources.sample_people()
+    assert len(whole.train_images) - len(held.train_images) > 1000
+    assert np.array_equal(whole.test_images, held.test_images)
 
 
 def test_the_fashion_sample_is_part_of_the_test_set(full_data):

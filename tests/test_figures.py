@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vae_lib import figures, gallery, latent
+from vae_lib import cli, figures, gallery, latent
 from vae_lib.config import UserError, VAEConfig
 from vae_lib.model import VAE
 from vae_lib.runs import Encodings, load_run, save_run
@@ -102,3 +102,38 @@ def test_plots_draw_on_the_axes_they_are_given():
     figures.show_codes(np.zeros([3, 2]), np.array([0, 1, 2]), ("a", "b", "c"), axes[1, 1])
     assert [t.get_text() for t in axes[1, 1].get_legend().get_texts()] == ["a", "b", "c"]
     plt.close(figure)
+
+
+def test_reconstructions_stand_beside_what_the_model_sees(small_run, sample):
+    run = load_run(small_run)
+    images = gallery.spread_test_images(sample.test_images, sample.test_labels, 20)
+    picture = gallery.reconstructions(run, images, columns=5)
+    assert picture.shape == (4 * 28, 10 * 28, 1)
+    np.testing.assert_array_equal(picture[:28, :28], np.where(images[0] >= 128, 255, 0))
+    decoded = run.model.decode_arrays(run.model.encode_arrays(images, seed=20).z_mean)
+    np.testing.assert_array_equal(picture[28:56, 28:56], figures.to_bytes(decoded[5]))
+
+
+def test_test_images_take_turns_through_the_labels():
+    images = np.arange(7, dtype=np.uint8).reshape(7, 1, 1, 1)
+    labels = np.array([2, 0, 0, 2, 1, 0, 1])
+    chosen = gallery.spread_test_images(images, labels, 6)
+    assert chosen.ravel().tolist() == [1, 4, 0, 2, 6, 3]
+
+
+def test_samples_follow_from_the_seed(small_run):
+    run = load_run(small_run)
+    first, again, other = (gallery.samples(run, 12, seed=seed, columns=4) for seed in (1, 1, 2))
+    assert first.shape == (84, 112, 1)
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+@pytest.mark.parametrize("command", ["samples", "reconstruct"])
+def test_the_commands_write_pictures(command, small_run, tmp_path):
+    out = tmp_path / "picture.png"
+    more = ["--source", "sample"] if command == "reconstruct" else []
+    assert cli.main([command, str(small_run), "--count", "20", "--out", str(out), *more]) == 0
+    width = 560 * (2 if command == "reconstruct" else 1)
+    assert iio.imread(out).shape == (112, width)
+    assert cli.main([command, str(small_run), "--count", "0", "--out", str(out), *more]) == 2

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import small
+from vae_lib.augment import altered_copies
 from vae_lib.backend import keras, tf
 from vae_lib.config import UserError, VAEConfig
 from vae_lib.model import VAE
@@ -133,3 +134,58 @@ def test_a_loss_that_blows_up_stops_with_a_hint(sample):
     model = VAE(VAEConfig(**(TINY | {"learning_rate": 1e6, "likelihood": "gaussian"})))
     with pytest.raises(UserError, match="--learning-rate"):
         fit(model, small(sample))
+
+
+def gradients_of(trainer, images, **changes):
+    share = tf.fill([len(images)], 1.0 / len(images))
+    epsilon, uniform = trainer.model.noise(len(images), tf.constant([0, 0]))
+    parts = {"images": tf.constant(images), "share": share, "epsilon": epsilon, "uniform": uniform, "copies": None}
+    gradients, _ = trainer.gradients(tf.constant(1.0), **(parts | changes))
+    return {v.path: g.numpy() for v, g in zip(trainer.model.trainable_variables, gradients, strict=True)}
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+def test_only_the_encoder_learns_from_copies(sample, likelihood):
+    config = VAEConfig(2, num_filters=4, hidden_units=8, likelihood=likelihood, augment_encoder=True)
+    trainer = Trainer(VAE(config), sample.train_images[:20])
+    batch, others = sample.train_images[:20], sample.train_images[20:40]
+    plain = gradients_of(trainer, batch)
+    both = gradients_of(trainer, batch, copies=tf.cast(others, tf.float32))
+    alone = gradients_of(trainer, others)
+    encoder = {variable.path for variable in trainer.model.encoder.trainable_variables}
+    assert encoder < set(plain)
+    if likelihood == "bernoulli":  # no pixel noise: the copies' gradient is that of the same images by themselves
+        for path in encoder:
+            assert np.allclose(both[path], plain[path] + alone[path], atol=1e-4), path
+    for path in set(plain) - encoder:
+        assert np.array_equal(both[path], plain[path]), path
+
+
+def test_copies_are_alike_and_follow_from_the_seed(sample):
+    images = tf.constant(sample.train_images[:200])
+    copies = altered_copies(images, tf.constant([3, 4]), bits=False).numpy()
+    assert copies.min() >= 0
+    assert copies.max() <= 255
+    again = altered_copies(images, tf.constant([3, 4]), bits=False).numpy()
+    other = altered_copies(images, tf.constant([3, 5]), bits=False).numpy()
+    assert np.array_equal(copies, again)
+    assert not np.array_equal(copies, other)
+    flat, originals = copies.reshape(200, -1), images.numpy().reshape(200, -1).astype(float)
+    alike = np.corrcoef(flat, originals)[:200, 200:]
+    assert (alike.argmax(axis=1) == np.arange(200)).mean() > 0.5  # most are closest to their own original
+    assert 0.8 < np.diag(alike).mean() < 0.99
+    flipped = altered_copies(images, tf.constant([3, 4]), bits=True).numpy() != copies
+    assert flipped.mean() == pytest.approx(0.03, abs=0.005)
+
+
+def test_training_with_copies_is_repeatable_and_the_same_in_every_mode(sample):
+    images = sample.train_images[:200]
+    losses = []
+    for mode in ("graph", "graph", "eager", "xla"):
+        config = VAEConfig(2, num_filters=4, hidden_units=8, epochs=1, augment_encoder=True, mode=mode)
+        trainer = Trainer(VAE(config), images)
+        *_, (last, _) = trainer.epoch_losses(0, np.empty([0, 2], np.float32))
+        losses.append(last)
+    assert np.array_equal(losses[0], losses[1])
+    assert np.allclose(losses[0], losses[2], rtol=2e-3)
+    assert np.allclose(losses[0], losses[3], rtol=2e-3)

@@ -14,9 +14,11 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
+
+from tqdm import tqdm
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -53,7 +55,13 @@ if not {"TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"} & set(os.environ) an
         tf.config.threading.set_inter_op_parallelism_threads(CORES)
 
 
-def parallel_map(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """``function`` of each item, in order, on all cores; TensorFlow works outside of Python's lock."""
+def parallel_map(
+    function: Callable[[Item], Result], items: Sequence[Item], *, progress: str | None = None
+) -> list[Result]:
+    """``function`` of each item, in order, on all cores; TensorFlow works outside of Python's lock.
+
+    With ``progress``, a bar of that title is drawn on stderr where stderr is a terminal.
+    """
+    silent = True if progress is None else None  # None: only on a terminal
     with ThreadPoolExecutor(CORES) as pool:
-        return list(pool.map(function, items))
+        return list(tqdm(pool.map(function, items), progress, len(items), leave=False, disable=silent))

@@ -14,7 +14,7 @@ import numpy as np
 from vae_lib.config import UserError
 from vae_lib.runs import Row, write_atomically
 
-FORMAT = 1
+FORMAT = 2
 KEEP = 2
 
 
@@ -25,12 +25,14 @@ class State:
     ``variables`` are the weights and the optimizer's moments, ``best`` the weights of ``best_epoch`` (0: none).
     """
 
-    n_images: int
+    n_images: int = 0  # that it learns from; 0: not known yet
     history: list[Row] = field(default_factory=list)
     losses: np.ndarray = field(default_factory=lambda: np.empty([0, 2], np.float32))
     variables: Sequence[np.ndarray] = ()
     best: Sequence[np.ndarray] = ()
     best_epoch: int = 0
+    seconds: float = 0.0  # of training, in all processes so far
+    command: str = ""  # what the run was started with
 
 
 def save(folder: Path, state: State) -> Path:
@@ -42,6 +44,8 @@ def save(folder: Path, state: State) -> Path:
         "n_images": state.n_images,
         "history": state.history,
         "best_epoch": state.best_epoch,
+        "seconds": state.seconds,
+        "command": state.command,
         "variables": len(state.variables),
     }
     arrays = {f"a{i:04d}": array for i, array in enumerate([*state.variables, *state.best])}
@@ -79,5 +83,12 @@ def _read(path: Path) -> State:
         arrays = [file[name] for name in sorted(file.files) if name.startswith("a")]
         n = header["variables"]
         return State(
-            header["n_images"], header["history"], file["losses"], arrays[:n], arrays[n:], header["best_epoch"]
+            n_images=header["n_images"],
+            history=header["history"],
+            losses=file["losses"],
+            variables=arrays[:n],
+            best=arrays[n:],
+            best_epoch=header["best_epoch"],
+            seconds=header["seconds"],
+            command=header["command"],
         )

@@ -9,6 +9,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from vae_lib.config import UserError, VAEConfig
@@ -63,7 +64,7 @@ def _resume(args: argparse.Namespace) -> None:
     folder = find_unfinished(args.resume)
     config, _ = read_config(folder)
     data = _load(config)
-    _run(lambda **more: resume_run(folder, data, command=args.command, **more), config, strategy)
+    _run(lambda **more: resume_run(folder, data, **more), config, strategy)
 
 
 def _load(config: VAEConfig) -> Any:
@@ -123,4 +124,88 @@ def _animate(args: argparse.Namespace) -> None:
     print(f"wrote {path}")
 
 
-COMMANDS = {"list": _list, "manifold": _manifold, "animate": _animate}
+def _evaluate(args: argparse.Namespace) -> None:
+    from vae_lib import report
+    from vae_lib.data import load_data
+    from vae_lib.evaluate import evaluate
+    from vae_lib.runs import load_run, record_numbers
+
+    run = load_run(args.run)
+    config = run.config
+    if args.images is not None:
+        _at_least_one("--images", args.images)
+    data = load_data(config.data, config.im_dim, source=args.source)
+    exact = config.latent_dim == 2 and not args.no_exact
+    images = data.test_images[: args.images]
+    numbers = evaluate(run.model, images, samples=args.samples, exact=exact, progress=True)
+    print(f"{args.run}: {len(images)} test images of {report.describe_task(config, data.source)}; nats per image")
+    print("\n".join(report.evaluation_lines(config, numbers)))
+    comparable = data.source == config.data_source and "train" in run.metrics
+    for line in report.verdict(config, numbers, run.metrics["train"] if comparable else None) or ["nothing is off."]:
+        print(f"verdict: {line}")
+    if args.record:
+        part = "sample" if data.source == "sample" else "test"
+        section = part if args.images is None else f"{part}_{len(images)}"
+        print(f"recorded as {section!r} in {record_numbers(run.path, section, numbers)}")
+
+
+def _scoreboard(args: argparse.Namespace) -> None:
+    from vae_lib import report
+    from vae_lib.runs import find_run, list_runs, read_config, read_metrics, write_atomically
+
+    folders = {name: find_run(name) for name in list_runs()}
+    tables = report.scoreboard({name: (read_config(f)[0], read_metrics(f)) for name, f in folders.items()})
+    if args.write is None:
+        print(tables, end="")
+        return
+    path = Path(args.write)
+    try:
+        write_atomically(path, report.between_marks(path.read_text("utf-8"), tables).encode())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot write the scoreboard to {path}: {error}.") from None
+
+
+def _samples(args: argparse.Namespace) -> None:
+    from vae_lib import figures, gallery
+    from vae_lib.runs import load_run
+
+    run = load_run(args.run)
+    picture = gallery.samples(run, _at_least_one("--count", args.count), seed=args.seed)
+    _write_tiles(run, "samples", picture, args, figures)
+
+
+def _reconstruct(args: argparse.Namespace) -> None:
+    from vae_lib import figures, gallery
+    from vae_lib.data import load_data
+    from vae_lib.runs import load_run
+
+    run = load_run(args.run)
+    data = load_data(run.config.data, run.config.im_dim, source=args.source)
+    count = _at_least_one("--count", args.count)
+    images = gallery.spread_test_images(data.test_images, data.test_labels, count)
+    _write_tiles(run, "reconstructions", gallery.reconstructions(run, images), args, figures)
+
+
+def _write_tiles(run: Any, kind: str, picture: Any, args: argparse.Namespace, figures: Any) -> None:
+    from vae_lib.runs import project_dir
+
+    out = args.out or project_dir("img") / f"{kind}_{run.path.name}.png"
+    scale = args.scale or (2 if run.config.im_dim < 64 else 1)
+    print(f"wrote {figures.write_image(out, figures.enlarge(picture, scale))}")
+
+
+def _at_least_one(flag: str, value: int) -> int:
+    if value < 1:
+        raise UserError(f"{flag} must be at least 1, not {value}.")
+    return value
+
+
+COMMANDS = {
+    "samples": _samples,
+    "reconstruct": _reconstruct,
+    "list": _list,
+    "evaluate": _evaluate,
+    "scoreboard": _scoreboard,
+    "manifold": _manifold,
+    "animate": _animate,
+}

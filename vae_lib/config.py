@@ -76,6 +76,7 @@ class VAEConfig:
     source: str = "auto"  # what was asked for; `data_source` says what was found
     data_source: str = ""
     hold_out_sample: bool = False
+    augment_encoder: bool = False  # let the encoder, not the decoder, learn from altered copies too
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from vae_lib import likelihood
+from vae_lib.backend import tf
 from vae_lib.data import ImageData
 from vae_lib.model import VAE
 
 EVALUATION_SEED = 20
+ACTIVE_VARIANCE = 0.01  # a dimension whose mean varies less over the images is not used (Burda et al. 2016)
+GAP_IMAGES = 500  # images whose best Gaussian is searched for
+Report = dict[str, Any]
 
 
 def mean_and_error(values: np.ndarray) -> tuple[float, float]:
@@ -22,25 +28,126 @@ def mean_and_error(values: np.ndarray) -> tuple[float, float]:
 def evaluate_elbo(model: VAE, images: np.ndarray, *, seed: int = EVALUATION_SEED) -> dict[str, float]:
     """The ELBO of uint8 images (N, H, W, C) and its terms: means and standard errors in nats per image.
 
-    One sample of z per image, the KL in closed form; the noise is fixed by ``seed``. For grey pixels
-    ``bits_per_pixel`` is the negative ELBO of the 8-bit image: with dequantized pixels, the density times the
-    width of a grey level, 1/256, bounds its probability from below (Theis et al. 2016).
+    One sample of z per image, the KL in closed form; the noise is fixed by ``seed``. ``nll`` is also known as the
+    distortion and ``kl`` as the rate (Alemi et al. 2018). For grey pixels ``bits_per_pixel`` is the negative ELBO of
+    the 8-bit image: with dequantized pixels, the density times the width of a grey level, 1/256, bounds its
+    probability from below (Theis et al. 2016).
     """
-    terms = model.elbo_arrays(images, seed=seed)
     result: dict[str, float] = {}
-    for name, values in terms._asdict().items():
+    for name, values in model.elbo_arrays(images, seed=seed)._asdict().items():
         result[name], result[f"{name}_error"] = mean_and_error(values)
     if model.config.binarize == "none":
-        pixels = math.prod(images.shape[1:])
-        result["bits_per_pixel"] = -result["elbo"] / pixels / math.log(2) + math.log2(256)
+        result["bits_per_pixel"] = bits_per_pixel(result["elbo"], math.prod(images.shape[1:]))
     return result
 
 
-def describe(model: VAE, data: ImageData, *, seed: int = EVALUATION_SEED) -> dict[str, Any]:
-    """What ``metrics.json`` says of a model: its numbers on the test set and the protocol behind them."""
+def bits_per_pixel(elbo: float, pixels: int) -> float:
+    """An ELBO of dequantized pixels in nats per image as bits per pixel of the 8-bit image."""
+    return -elbo / pixels / math.log(2) + math.log2(256)
+
+
+def kl_per_dimension(z_mean: np.ndarray, z_log_var: np.ndarray) -> np.ndarray:
+    """The mean KL of each latent dimension in nats, (N, D), (N, D) -> (D,); their sum is the mean KL."""
+    z_mean, z_log_var = z_mean.astype(np.float64), z_log_var.astype(np.float64)
+    return 0.5 * (np.square(z_mean) + np.exp(z_log_var) - 1.0 - z_log_var).mean(axis=0)
+
+
+def describe_codes(z_mean: np.ndarray, z_log_var: np.ndarray, *, seed: int = EVALUATION_SEED) -> Report:
+    """What the encoded images (N, D) say: KL per dimension, active units, and the aggregate posterior's fit.
+
+    The aggregate posterior is the mixture of all q(z | x_n). ``moment_kl`` is the KL from the Gaussian with its
+    mean and covariance to the prior, 0 for a perfect fit; ``marginal_kl``, in two dimensions, that of the mixture
+    itself (Hoffman and Johnson 2016), estimated from one draw of each of 2,000 components.
+    """
+    dim = z_mean.shape[1]
+    covariance = np.cov(z_mean, rowvar=False).reshape(dim, dim) + np.diag(np.exp(z_log_var).mean(axis=0))
+    centre = z_mean.astype(np.float64).mean(axis=0)
+    log_det = np.linalg.slogdet(covariance)[1]
+    report: Report = {
+        "kl_per_dimension": kl_per_dimension(z_mean, z_log_var).tolist(),
+        "active_units": int((z_mean.var(axis=0) > ACTIVE_VARIANCE).sum()),
+        "aggregate_variance": np.diag(covariance).tolist(),
+        "moment_kl": float(0.5 * (np.trace(covariance) + centre @ centre - dim - log_det)),
+    }
+    if dim <= 2:
+        report["marginal_kl"] = _marginal_kl(z_mean, z_log_var, np.random.default_rng(seed))
+    return report
+
+
+def _marginal_kl(z_mean: np.ndarray, z_log_var: np.ndarray, rng: np.random.Generator) -> float:
+    chosen = rng.permutation(len(z_mean))[:2000]
+    z = z_mean[chosen] + np.exp(0.5 * z_log_var[chosen]) * rng.standard_normal(z_mean[chosen].shape)
+    log_q = np.empty(len(z))
+    for i in range(0, len(z), 100):
+        squared = np.square(z[i : i + 100, None] - z_mean) * np.exp(-z_log_var) + z_log_var  # (100, N, D)
+        log_q[i : i + 100] = likelihood.log_sum_exp(-0.5 * squared.sum(axis=-1)) - math.log(len(z_mean))
+    return float((log_q + 0.5 * np.square(z).sum(axis=-1)).mean())
+
+
+def pixel_calibration(model: VAE, x: np.ndarray) -> list[Report]:
+    """The squared error of reconstructed pixels over the variance that the likelihood gives them, by brightness.
+
+    Prepared images (N, H, W, C). A ratio far below 1 says that the likelihood is too wide for such pixels, far above
+    1 that it is too narrow. The parts are pixels predicted below 0.1, from 0.1 to 0.9, and above.
+    """
+    squared, variance, predicted = [], [], []
+    for i in range(0, len(x), 500):
+        batch = tf.constant(x[i : i + 500])
+        mean, spread = model.mean_and_variance(model.decode_logits(model.encode(batch).z_mean))
+        squared.append(np.square(mean - batch).ravel())
+        variance.append(np.ravel(spread))
+        predicted.append(np.ravel(mean))
+    error, spread, mean = (np.concatenate(parts) for parts in (squared, variance, predicted))
+    report = []
+    for low, high in ((0.0, 0.1), (0.1, 0.9), (0.9, 1.0)):
+        part = (mean >= low) & ((mean < high) | (high == 1.0))
+        ratio = float(error[part].sum(dtype=np.float64) / spread[part].sum(dtype=np.float64)) if part.any() else 1.0
+        report.append({"from": low, "to": high, "share": float(part.mean()), "ratio": ratio})
+    return report
+
+
+def evaluate(
+    model: VAE,
+    images: np.ndarray,
+    *,
+    samples: Sequence[int] = (),
+    exact: bool = False,
+    seed: int = EVALUATION_SEED,
+    progress: bool = False,
+) -> Report:
+    """Everything that can be said of a model on uint8 test images (N, H, W, C), as JSON values in nats per image.
+
+    Always the ELBO, the codes and the pixels' calibration; ``samples`` adds importance-weighted bounds with so many
+    samples each; ``exact`` adds log p(x) by integration and the split of its distance from the ELBO, for models with
+    two latent dimensions. All speak of the same pixels and, but for the sampling, of the same noise.
+    """
+    x = model.prepare_arrays(images, seed=seed)
+    report: Report = {"images": len(images), "seed": seed, "noise_samples": 1}
+    report |= evaluate_elbo(model, images, seed=seed)
+    report |= describe_codes(*model.encode_arrays(images, seed=seed), seed=seed)
+    report["pixel_calibration"] = pixel_calibration(model, x[:1000])
+    for k in samples:
+        title = f"IWAE-{k}" if progress else None
+        values = likelihood.importance_weighted_bound(model, x, k, seed=seed, progress=title)
+        report[f"iwae_{k}"], report[f"iwae_{k}_error"] = mean_and_error(values)
+    if exact:
+        found = likelihood.exact_log_px(model, x, progress="exact log p(x)" if progress else None)
+        report["log_px"], report["log_px_error"] = mean_and_error(found.log_px)
+        report["integration_error"] = float(found.error.mean())
+        first = slice(0, GAP_IMAGES)
+        gaps = likelihood.best_gaussian(model, x[first], progress="best Gaussian" if progress else None)
+        report["gap_images"] = len(gaps.best)
+        report["approximation_gap"] = float((found.log_px[first] - gaps.best).mean())
+        report["amortization_gap"] = float((gaps.best - gaps.encoder).mean())
+    return report
+
+
+def describe(model: VAE, data: ImageData, *, seed: int = EVALUATION_SEED) -> Report:
+    """What ``metrics.json`` says of a model that was just trained: its numbers and the protocol behind them."""
     config = model.config
     return {
-        "test": evaluate_elbo(model, data.test_images, seed=seed),
+        "test": evaluate(model, data.test_images, seed=seed),
+        "train": evaluate_elbo(model, data.train_images, seed=seed),
         "protocol": {
             "unit": "nats per image",
             "likelihood": config.likelihood,

@@ -45,6 +45,10 @@ PLANE: list[Row] = [
     ("--plane", str, "auto", "PLANE", "above 2 dimensions: 'diagonal', 'principal' (of the test set's codes), 'auto'"),
     ("--scale", int, None, "S", "enlarge each tile S times (default: chosen by size)"),
 ]
+SIZE: list[Row] = [
+    ("--count", int, 100, "N", "how many images"),
+    ("--scale", int, None, "S", "enlarge each tile S times (default: chosen by size)"),
+]
 Command = Callable[[argparse.Namespace], None]
 
 
@@ -79,6 +83,8 @@ def training_parser() -> Parser:
     further = parser.add_argument_group("further options")
     _add(further, [*FURTHER, STRATEGY])
     further.add_argument("--hold-out-sample", action="store_true", help="train on no image of the bundled sample")
+    text = "let the encoder, and not the decoder, learn from altered copies of the images too"
+    further.add_argument("--augment-encoder", action="store_true", help=text)
     further.add_argument("--overwrite", action="store_true", help="replace the run in --out")
     further.add_argument("--resume", metavar="RUN", help=RESUME)
     return parser
@@ -106,6 +112,20 @@ def tools_parser(commands: Mapping[str, Command]) -> Parser:
         return sub
 
     add("list", "list the runs under pickles/", takes_run=False)
+    board = add("scoreboard", "print the numbers of the runs under pickles/ as Markdown tables", takes_run=False)
+    text = "put the tables between the lines <!-- scoreboard --> and <!-- end --> of a Markdown file instead"
+    board.add_argument("--write", metavar="FILE", help=text)
+    rows: list[Row] = [
+        ("--images", int, None, "N", "only the first N test images"),
+        ("--source", str, "auto", "SOURCE", "where the test images come from, as for train_VAE.py"),
+    ]
+    numbers = add("evaluate", "measure a run on test images, in nats per image", rows)
+    text = "importance samples of each bound, for example 1 50 5000 (default: 50)"
+    numbers.add_argument("--samples", type=int, nargs="*", default=[50], metavar="K", help=text)
+    text = "skip the integration of log p(x) that is possible with 2 latent dimensions"
+    numbers.add_argument("--no-exact", action="store_true", help=text)
+    numbers.add_argument("--record", action="store_true", help="keep the numbers in the run's metrics.json")
+
     png: Row = ("--out", str, None, "FILE", "where to write (default: img/RUN.png)")
     gif: Row = ("--out", str, None, "FILE", "where to write (default: img/RUN.gif)")
     frame: Row = ("--frame-ms", int, 40, "MS", "milliseconds a frame, at least 20")
@@ -115,4 +135,15 @@ def tools_parser(commands: Mapping[str, Command]) -> Parser:
     ):
         text = "equal steps of the prior's probability (default: 0.025 0.975)"
         sub.add_argument("--quantiles", type=float, nargs=2, metavar=("LOW", "HIGH"), help=text)
+    seed: Row = ("--seed", int, 0, "N", "of the random draws")
+    out: Row = (
+        "--out",
+        str,
+        None,
+        "FILE",
+        "where to write (default: beside the others, under img/)",
+    )
+    add("samples", "draw images decoded from the prior", [seed, *SIZE, out])
+    source: Row = ("--source", str, "auto", "SOURCE", "where the test images come from, as for train_VAE.py")
+    add("reconstruct", "draw test images beside their reconstructions", [source, *SIZE, out])
     return parser

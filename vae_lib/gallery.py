@@ -9,6 +9,7 @@ import numpy as np
 
 from vae_lib import figures, latent
 from vae_lib.config import UserError, one_of
+from vae_lib.evaluate import EVALUATION_SEED
 from vae_lib.model import VAE
 from vae_lib.runs import Run, project_dir
 
@@ -47,6 +48,31 @@ def spiral_frames(run: Run, values: np.ndarray, *, plane: str = "auto", scale: i
     images = decode_grid(run.model, plane_codes(run, values, plane))
     rows, columns = latent.spiral(len(values)).T
     return np.stack([figures.enlarge(image, scale) for image in images[rows, columns]])
+
+
+def reconstructions(run: Run, images: np.ndarray, columns: int = 10) -> np.ndarray:
+    """Test images beside what the model makes of them, uint8 (N, H, W, C) -> one picture.
+
+    Each image stands, as the model sees it, to the left of its reconstruction.
+    """
+    x = run.model.prepare_arrays(images, seed=EVALUATION_SEED)
+    decoded = run.model.decode_arrays(run.model.encode_arrays(images, seed=EVALUATION_SEED).z_mean)
+    pairs = np.stack([figures.to_bytes(x), figures.to_bytes(decoded)], axis=1)  # (N, 2, H, W, C)
+    return figures.tile(pairs.reshape(-1, *pairs.shape[2:]), 2 * columns)
+
+
+def samples(run: Run, n: int = 100, *, seed: int = 0, columns: int = 10) -> np.ndarray:
+    """The means of ``n`` images decoded from the prior, as one picture."""
+    return figures.tile(figures.to_bytes(run.model.sample(n, seed).numpy()), columns)
+
+
+def spread_test_images(images: np.ndarray, labels: np.ndarray, n: int) -> np.ndarray:
+    """``n`` images that take turns through the labels, in the order of the set, (N, H, W, C) -> (n, H, W, C)."""
+    order = np.argsort(labels, kind="stable")
+    _, counts = np.unique(labels, return_counts=True)
+    rank = np.empty(len(labels), int)
+    rank[order] = np.concatenate([np.arange(count) for count in counts])  # how many of its label came before
+    return images[np.lexsort([labels, rank])[:n]]
 
 
 def default_scale(im_dim: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from statistics import NormalDist
 
 import numpy as np
@@ -67,10 +68,30 @@ def principal_plane(points: Array, z_mean: Array) -> Array:
 def spiral(n: int) -> Array:
     """The row and column of every tile of an n x n grid in spiral order, (n * n, 2).
 
-    It starts in the outer corner at the top left and winds inwards; each tile is next to the one before.
+    It starts in the outer corner at the top left and winds inwards; each tile is next to the one before. For an even
+    ``n`` it winds inwards on one lane and outwards on the other, and ends next to where it started, so that an
+    animation of it is a loop.
     """
     if n < 1:
         raise UserError(f"the number of tiles must be at least 1, not {n}.")
+    if n % 2:
+        return _inward_spiral(n)
+    lane = [tuple(cell) for cell in _inward_spiral(n // 2).tolist()]  # of blocks of 2 x 2 tiles
+    joined = {pair for a, b in itertools.pairwise(lane) for pair in ((a, b), (b, a))}
+    row, column, order = 0, 0, []
+    for _ in range(n * n):
+        order.append((row, column))
+        block, corner = (row // 2, column // 2), (row % 2, column % 2)
+        # Clockwise around the block, but straight on where the lane goes on to the next block.
+        ahead, clockwise = {
+            (0, 0): ((-1, 0), (0, 1)), (0, 1): ((0, 1), (1, 0)), (1, 1): ((1, 0), (0, -1)), (1, 0): ((0, -1), (-1, 0)),
+        }[corner]  # fmt: skip
+        step = ahead if (block, (block[0] + ahead[0], block[1] + ahead[1])) in joined else clockwise
+        row, column = row + step[0], column + step[1]
+    return np.array(order)
+
+
+def _inward_spiral(n: int) -> Array:
     left = np.arange(n * n).reshape(n, n)
     order = []
     while left.size:

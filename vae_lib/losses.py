@@ -63,6 +63,14 @@ def continuous_bernoulli_mean(logits: tf.Tensor) -> tf.Tensor:
     return tf.where(small, 0.5 + logits / 12.0 - logits * tf.square(logits) / 720.0, exact)
 
 
+def continuous_bernoulli_variance(logits: tf.Tensor) -> tf.Tensor:
+    """Var[x | l] = 1 / l^2 - 1 / (4 sinh(l / 2)^2), elementwise, in (0, 1/12]: the derivative of the mean."""
+    half = tf.minimum(0.5 * tf.abs(logits), 40.0)  # beyond, the second term is 0 in float32
+    safe = tf.maximum(half, 5e-2)
+    exact = 0.25 / tf.square(tf.maximum(0.5 * tf.abs(logits), 5e-2)) - 0.25 / tf.square(tf.sinh(safe))
+    return tf.where(half < 5e-2, 1.0 / 12.0 - tf.square(logits) / 240.0, exact)
+
+
 def gaussian_nll(x: tf.Tensor, mean: tf.Tensor, log_sigma: tf.Tensor) -> tf.Tensor:
     """-log N(x; mean, exp(log_sigma)^2) in nats, (B, H, W, C) -> (B,); ``log_sigma`` broadcasts.
 

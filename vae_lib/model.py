@@ -66,6 +66,15 @@ class VAE(keras.Model):
             return losses.continuous_bernoulli_mean(logits)
         return tf.sigmoid(logits)
 
+    def mean_and_variance(self, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The likelihood's mean and variance of each pixel, two tensors of the shape of ``logits``."""
+        mean = self.mean_of_logits(logits)
+        if self.config.likelihood == "continuous_bernoulli":
+            return mean, losses.continuous_bernoulli_variance(logits)
+        if self.config.likelihood == "gaussian":
+            return mean, tf.fill(tf.shape(mean), tf.exp(2.0 * self.log_sigma()))
+        return mean, mean * (1.0 - mean)
+
     def decode(self, z: tf.Tensor) -> tf.Tensor:
         """Pixel probabilities (Bernoulli) or grey means (otherwise), (B, D) -> (B, H, W, C) in [0, 1]."""
         return self.mean_of_logits(self.decode_logits(z))
@@ -85,7 +94,7 @@ class VAE(keras.Model):
     def nll(self, x: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         """-log p(x | logits) in nats, (B, H, W, C) -> (B,)."""
         if self.config.likelihood == "gaussian":
-            return losses.gaussian_nll(x, tf.sigmoid(logits), self.log_sigma())
+            return losses.gaussian_nll(x, self.mean_of_logits(logits), self.log_sigma())
         if self.config.likelihood == "continuous_bernoulli":
             return losses.continuous_bernoulli_nll(x, logits)
         return losses.bernoulli_nll(x, logits)
@@ -171,6 +180,15 @@ class VAE(keras.Model):
             return run(tf.constant(images[i : i + batch_size]), tf.constant([seed, i // batch_size]))
 
         return Elbo(*_columns(parallel_map(part, range(0, len(images), batch_size))))
+
+    def prepare_arrays(self, images: np.ndarray, *, seed: int = 0, batch_size: int = 500) -> np.ndarray:
+        """`prepare` of uint8 images (N, H, W, C) as float32, with the noise that `elbo_arrays` uses."""
+        parts = []
+        for i in range(0, len(images), batch_size):
+            batch = tf.constant(images[i : i + batch_size])
+            _, uniform = self.noise(len(batch), tf.constant([seed, i // batch_size]))
+            parts.append(self.prepare(batch, uniform).numpy())
+        return np.concatenate(parts)
 
     def encode_arrays(self, images: np.ndarray, *, seed: int = 0, batch_size: int = 500) -> Posterior:
         """`encode` of uint8 images (N, H, W, C) as two float32 arrays (N, D)."""

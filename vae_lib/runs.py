@@ -191,6 +191,25 @@ def save_run(
         raise
 
 
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """A run's ``metrics.json``; raises `UserError`."""
+    try:
+        return dict(json.loads((folder / "metrics.json").read_text("utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{folder}/metrics.json cannot be read: {error}.") from None
+
+
+def record_numbers(folder: Path, section: str, numbers: Mapping[str, Any]) -> Path:
+    """Add to, or replace in, a section of a run's ``metrics.json``; returns the file. Raises `UserError`."""
+    path, metrics = folder / "metrics.json", read_metrics(folder)
+    try:
+        metrics[section] = metrics.get(section, {}) | numbers
+        write_atomically(path, (json.dumps(metrics, indent=2) + "\n").encode())
+    except OSError as error:
+        raise UserError(f"cannot record numbers in {path}: {error}.") from None
+    return path
+
+
 def find_run(name_or_path: str | os.PathLike[str]) -> Path:
     """The folder of a run given as a path or as a name under ``pickles/``; raises `UserError`."""
     for folder in (Path(name_or_path), project_dir("pickles") / name_or_path):
@@ -224,7 +243,7 @@ def load_run(name_or_path: str | os.PathLike[str]) -> Run:
             raise UserError(f"the weights in {folder} are damaged: their checksum differs from config.json.")
         model = VAE(config)
         model.load_weights(folder / WEIGHTS)
-        metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
+        metrics = read_metrics(folder)
         history = _from_csv((folder / "history.csv").read_text("utf-8"))
         encodings = None
         if (folder / "encodings.npz").is_file():

@@ -174,6 +174,12 @@ def read_sample(name: str, im_dim: int) -> Splits:
     return Splits(train, test, default_label_names(name))
 
 
+def sample_people() -> set[str]:
+    """The people in the sample of faces, as LFW spells them: found, not stated by its source, see SOURCES.md."""
+    text = importlib.resources.files("vae_lib.samples").joinpath("faces_people.txt").read_text("utf-8")
+    return {line.split()[0] for line in text.splitlines()}
+
+
 # ---- Folders of images -------------------------------------------------------------------------------------
 
 

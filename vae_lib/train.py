@@ -56,13 +56,18 @@ def fit(
     config = model.config
     images, validation = split_validation(data.train_images, config)
     trainer = Trainer(model, images, strategy=strategy)
-    state = state or State(len(images))
-    if state.n_images != len(images):
+    state = state or State()
+    if state.n_images not in (0, len(images)):
         raise UserError(f"the run was trained on {state.n_images} images, but there are {len(images)} now.")
+    state.n_images = len(images)
     if state.variables:
         _assign(trainer.variables(), state.variables)
 
+    clock = time.perf_counter()
+
     def checkpoint() -> None:
+        nonlocal clock
+        state.seconds, clock = state.seconds + time.perf_counter() - clock, time.perf_counter()
         if save is not None:
             state.variables = [v.numpy() for v in trainer.variables()]
             save(state)
@@ -161,10 +166,13 @@ def train_run(
         partial = runs.start_run(config, out, overwrite=overwrite)
     else:  # the chief writes; this worker only needs to know where
         partial = runs.partial_path(config, out)
-    return _complete(partial, config, data, None, command, options)
+    state = State(command=command)
+    if is_chief(options.get("strategy")):
+        checkpoints.save(partial, state)  # a run that is killed early still knows its command
+    return _complete(partial, config, data, state, options)
 
 
-def resume_run(folder: Path, data: ImageData, *, command: str = "", **options: Any) -> Path:
+def resume_run(folder: Path, data: ImageData, **options: Any) -> Path:
     """Go on with an unfinished run from its newest checkpoint, or from the start where it has none.
 
     The result is the same, bit for bit, as that of a run that was never interrupted. Raises as `train_run`.
@@ -172,14 +180,12 @@ def resume_run(folder: Path, data: ImageData, *, command: str = "", **options: A
     config, _ = runs.read_config(folder)
     if config.data_source != data.source:
         raise UserError(f"the run was trained on {config.data_source} images, but now {data.source} ones were found.")
-    return _complete(folder, config, data, checkpoints.load(folder), command, options)
+    state = checkpoints.load(folder) or State()
+    return _complete(folder, config, data, state, options)
 
 
-def _complete(
-    partial: Path, config: VAEConfig, data: ImageData, state: State | None, command: str, options: dict[str, Any]
-) -> Path:
+def _complete(partial: Path, config: VAEConfig, data: ImageData, state: State, options: dict[str, Any]) -> Path:
     strategy = options.get("strategy")
-    began = time.perf_counter()
     with strategy.scope() if strategy else contextlib.nullcontext():
         model = VAE(config)
     save = (lambda s: checkpoints.save(partial, s)) if is_chief(strategy) else None
@@ -198,8 +204,9 @@ def _complete(
         raise Interrupted(partial)
     if not is_chief(strategy):
         return runs.final_path(partial)
-    encodings = runs.Encodings(*model.encode_arrays(data.test_images), data.test_labels)
-    metrics = evaluate.describe(model, data) | {"made_by": provenance(command, time.perf_counter() - began)}
+    codes = model.encode_arrays(data.test_images, seed=evaluate.EVALUATION_SEED)
+    encodings = runs.Encodings(*codes, data.test_labels)
+    metrics = evaluate.describe(model, data) | {"made_by": provenance(state.command, state.seconds)}
     return runs.finish_run(partial, model, history, metrics, encodings)
 
 
@@ -210,7 +217,7 @@ def is_chief(strategy: tf.distribute.Strategy | None) -> bool:
 
 
 def provenance(command: str, seconds: float) -> dict[str, Any]:
-    """How a run was made: the command, the versions and the time of this process in seconds."""
+    """How a run was made: the command that started it, the versions and the time of training in seconds."""
     return {
         "command": command,
         "training_seconds": round(seconds, 1),

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vae_lib.augment import altered_copies
 from vae_lib.backend import SHARDS, tf
 from vae_lib.config import UserError
-from vae_lib.model import VAE
+from vae_lib.model import VAE, Elbo
 from vae_lib.runs import Row
 from vae_lib.schedules import Adam, kl_weight, learning_rate
 
@@ -93,28 +94,53 @@ class Trainer:
     # ---- one step --------------------------------------------------------------------------------------------
 
     def gradients(
-        self, images: tf.Tensor, share: tf.Tensor, beta: tf.Tensor, epsilon: tf.Tensor, uniform: tf.Tensor | None
+        self,
+        beta: tf.Tensor,
+        images: tf.Tensor,
+        share: tf.Tensor,
+        epsilon: tf.Tensor,
+        uniform: tf.Tensor | None,
+        copies: tf.Tensor | None,
     ) -> tuple[list[tf.Tensor], tf.Tensor]:
         """The gradients of the loss on a batch, and its nll and kl in nats, (2,), weighted by ``share`` (B,).
 
-        (B, H, W, C) uint8 images, the weight of the KL term, and the noise that `VAE.noise` drew. The batch is cut
-        into shards whose gradients are added in a fixed order.
+        The weight of the KL term, (B, H, W, C) uint8 images, the noise that `VAE.noise` drew, and altered copies of
+        the images or None. The batch is cut into shards whose gradients are added in a fixed order.
         """
         sizes = _even_sizes(images.shape[0], self.shards)
-        parts = [[None] * len(sizes) if a is None else tf.split(a, sizes) for a in (images, share, epsilon, uniform)]
-        results = [self._shard_gradients(*part, beta) for part in zip(*parts, strict=True)]
+        inputs = (images, share, epsilon, uniform, copies)
+        parts = [[None] * len(sizes) if a is None else tf.split(a, sizes) for a in inputs]
+        results = [self._shard_gradients(beta, *part) for part in zip(*parts, strict=True)]
         gradients, losses = zip(*results, strict=True)
         return [_sum_in_order(column) for column in zip(*gradients, strict=True)], _sum_in_order(losses)
 
     def _shard_gradients(
-        self, images: tf.Tensor, share: tf.Tensor, epsilon: tf.Tensor, uniform: tf.Tensor | None, beta: tf.Tensor
+        self,
+        beta: tf.Tensor,
+        images: tf.Tensor,
+        share: tf.Tensor,
+        epsilon: tf.Tensor,
+        uniform: tf.Tensor | None,
+        copies: tf.Tensor | None,
     ) -> tuple[list[tf.Tensor], tf.Tensor]:
-        x = self.model.prepare(images, uniform)
-        with tf.GradientTape() as tape:
+        variables = self.model.trainable_variables
+        gradients, terms = self._elbo_gradients(self.model.prepare(images, uniform), share, epsilon, beta, variables)
+        if copies is not None:  # from these only the encoder learns
+            encoder = self.model.encoder.trainable_variables
+            more, _ = self._elbo_gradients(self.model.prepare(copies, uniform), share, epsilon, beta, encoder)
+            places = {id(variable): i for i, variable in enumerate(variables)}
+            for variable, gradient in zip(encoder, more, strict=True):
+                gradients[places[id(variable)]] += gradient
+        return gradients, tf.stack([tf.reduce_sum(share * terms.nll), tf.reduce_sum(share * terms.kl)])
+
+    def _elbo_gradients(
+        self, x: tf.Tensor, share: tf.Tensor, epsilon: tf.Tensor, beta: tf.Tensor, variables: list[Any]
+    ) -> tuple[list[tf.Tensor], Elbo]:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch([variable.value for variable in variables])
             terms = self.model.elbo(x, epsilon)
             loss = tf.reduce_sum(share * (terms.nll + beta * terms.kl))
-        gradients = tape.gradient(loss, self.model.trainable_variables)
-        return gradients, tf.stack([tf.reduce_sum(share * terms.nll), tf.reduce_sum(share * terms.kl)])
+        return tape.gradient(loss, variables), terms
 
     def train_step(
         self,
@@ -123,17 +149,18 @@ class Trainer:
         step: tf.Tensor,
         epsilon: tf.Tensor,
         uniform: tf.Tensor | None,
+        copies: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """One gradient step on a global batch: its mean nll and kl in nats, (2,).
 
-        Each replica takes its rows of the batch, of the weights (B,) and of the noise, so that the loss does not
-        depend on how many share the work; the mean over the whole batch is taken once.
+        Each replica takes its rows of the batch, of the weights (B,), the noise and the copies, so that the loss does
+        not depend on how many share the work; the mean over the whole batch is taken once.
         """
         context = tf.distribute.get_replica_context()
         share = weights / tf.reduce_sum(weights)
-        mine = [None if a is None else _rows(a, context) for a in (images, share, epsilon, uniform)]
+        mine = [None if a is None else _rows(a, context) for a in (images, share, epsilon, uniform, copies)]
         beta = kl_weight(self.config, step, self.total_steps)
-        gradients, losses = self._gradients(mine[0], mine[1], beta, *mine[2:])
+        gradients, losses = self._gradients(beta, *mine)
         if context.num_replicas_in_sync > 1:
             *gradients, losses = context.all_reduce(tf.distribute.ReduceOp.SUM, [*gradients, losses])
         self.optimizer.apply(gradients, learning_rate(self.config, step, self.total_steps), step)
@@ -160,10 +187,18 @@ class Trainer:
         for i in tf.range(start, stop):
             images = tf.gather(self.images, indices[i]) if stream is None else next(stream)
             step = first_step + i
-            noise = self.model.noise(self.config.batch_size, tf.stack([self.config.seed, step]))
-            result = self.strategy.run(self.train_step, (images, weights[i], step, *noise))
+            seed = tf.stack([self.config.seed, step])
+            noise = self.model.noise(self.config.batch_size, seed)
+            copies = self._copies(images, seed)
+            result = self.strategy.run(self.train_step, (images, weights[i], step, *noise, copies))
             losses = losses.write(i - start, self._one(result))
         return losses.stack()
+
+    def _copies(self, images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor | None:
+        if not self.config.augment_encoder:
+            return None
+        other = tf.random.experimental.stateless_fold_in(seed, 2)  # independent of what `VAE.noise` draws
+        return altered_copies(images, other, bits=self.config.binarize != "none")
 
     def _one(self, result: Any) -> tf.Tensor:
         """The value that all replicas agree on."""

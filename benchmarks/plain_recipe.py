@@ -1,0 +1,34 @@
+"""What the plain recipe reaches where nobody publishes a number: ``python -m benchmarks.plain_recipe RUN ...``.
+
+For each run: the two convolutions of the TensorFlow CVAE tutorial and its optimizer (Adam at 1e-4, batches of 32) with
+the run's own data, likelihood, latent dimensions and epochs, evaluated by the same protocol. Adds the section
+``plain_recipe`` to the run's ``metrics.json``.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from benchmarks.peers_tensorflow import make_vae
+from vae_lib.config import VAEConfig
+from vae_lib.data import load_data
+from vae_lib.evaluate import evaluate_elbo
+from vae_lib.runs import find_run, read_config, record_numbers
+from vae_lib.train import fit
+
+RECIPE = {"batch_size": 32, "learning_rate": 1e-4, "schedule": "constant", "beta_start": 1.0}
+
+
+def main() -> None:
+    for name in sys.argv[1:]:
+        own, _ = read_config(find_run(name))
+        config = VAEConfig(own.latent_dim, own.data, own.im_dim, likelihood=own.likelihood, epochs=own.epochs, **RECIPE)
+        data = load_data(own.data, own.im_dim, hold_out_sample=own.hold_out_sample)
+        model = make_vae(config, textbook=True)
+        fit(model, data, after_epoch=lambda row: print(f"{row['epoch']:.0f}: {row['test_elbo']:.2f}", flush=True))
+        numbers = evaluate_elbo(model, data.test_images) | {"epochs": config.epochs} | RECIPE
+        print(name, numbers, record_numbers(find_run(name), "plain_recipe", numbers))
+
+
+if __name__ == "__main__":
+    main()

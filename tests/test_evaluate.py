@@ -1,0 +1,187 @@
+"""The numbers of an evaluation against NumPy, and the words that are made of them."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from tests.conftest import random_images, small
+from vae_lib import cli, evaluate, losses, report
+from vae_lib.backend import tf
+from vae_lib.config import VAEConfig
+from vae_lib.model import VAE
+from vae_lib.runs import load_run
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return VAE(VAEConfig(latent_dim=2, im_dim=8, num_filters=4, hidden_units=16))
+
+
+def test_the_kl_of_the_dimensions_adds_up(tiny):
+    images = random_images(60, 8)
+    per_dimension = evaluate.kl_per_dimension(*tiny.encode_arrays(images))
+    assert per_dimension.sum() == pytest.approx(evaluate.evaluate_elbo(tiny, images)["kl"], abs=1e-4)
+
+
+def test_codes_that_fit_the_prior():
+    rng = np.random.default_rng(0)
+    z_mean = rng.standard_normal([4000, 2]) * 0.8
+    report_ = evaluate.describe_codes(z_mean, np.full([4000, 2], math.log(0.36)))
+    assert report_["active_units"] == 2
+    assert report_["aggregate_variance"] == pytest.approx([1.0, 1.0], abs=0.05)
+    assert report_["moment_kl"] < 0.01
+    assert abs(report_["marginal_kl"]) < 0.05
+
+
+def test_codes_that_do_not_fit_the_prior():
+    rng = np.random.default_rng(0)
+    z_mean = np.stack([3.0 + rng.standard_normal(4000), np.zeros(4000)], axis=1)
+    log_var = np.stack([np.full(4000, -20.0), np.zeros(4000)], axis=1)
+    report_ = evaluate.describe_codes(z_mean, log_var)
+    assert report_["active_units"] == 1
+    assert report_["kl_per_dimension"][1] == 0.0
+    assert report_["moment_kl"] == pytest.approx(4.5, abs=0.3)  # 3^2 / 2
+    mixture = evaluate.describe_codes(z_mean, np.full([4000, 2], -1.0))
+    assert mixture["marginal_kl"] > 4.0
+
+
+def test_the_marginal_kl_is_the_kl_less_the_mutual_information():
+    """Two far components: the KL of each is known, and q(z) says which one it was, log 2 nats."""
+    z_mean = np.repeat([[5.0, 0.0], [-5.0, 0.0]], 500, axis=0)
+    z_log_var = np.full([1000, 2], math.log(0.01))
+    found = evaluate.describe_codes(z_mean, z_log_var)
+    assert found["marginal_kl"] == pytest.approx(sum(found["kl_per_dimension"]) - math.log(2), abs=0.05)
+
+
+@pytest.mark.parametrize("logit", [0.0, 0.05, -0.3, 2.0, -9.0, 200.0])
+def test_the_variance_of_the_continuous_bernoulli(logit):
+    x = (np.arange(200_000) + 0.5) / 200_000
+    density = np.exp(logit * x - max(logit, 0.0))
+    density /= density.mean()
+    mean = (density * x).mean()
+    variance = (density * (x - mean) ** 2).mean()
+    assert float(losses.continuous_bernoulli_variance(tf.constant(logit))) == pytest.approx(variance, rel=2e-3)
+
+
+def test_pixels_drawn_from_the_likelihood_are_calibrated(tiny):
+    z = np.random.default_rng(0).standard_normal([200, 2]).astype(np.float32)
+    chance = tiny.decode(tf.constant(z)).numpy()
+    x = (np.random.default_rng(1).random(chance.shape) < chance).astype(np.float32)
+    middle = evaluate.pixel_calibration(tiny, x)[1]
+    assert middle["share"] == 1.0  # an untrained decoder says one half everywhere
+    assert middle["ratio"] == pytest.approx(1.0, abs=0.02)
+
+
+def numbers(**changes):
+    calm = [{"from": 0.0, "to": 0.1, "share": 0.5, "ratio": 1.0}, {"from": 0.1, "to": 0.9, "share": 0.5, "ratio": 1.0}]
+    return {"elbo": -100.0, "kl": 8.0, "kl_per_dimension": [4.0, 4.0], "pixel_calibration": calm} | changes
+
+
+CONFIG = VAEConfig(latent_dim=2)
+
+
+def test_a_sound_model_gets_no_verdict():
+    assert report.verdict(CONFIG, numbers(), {"elbo": -97.0}) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"kl_per_dimension": [8.0, 0.001]}, "1 of 2 latent dimensions are collapsed (numbers 1)"),
+        ({"kl": 0.01}, "posterior collapse"),
+        ({"elbo": -103.0}, "overfits"),
+        ({"pixel_calibration": [{"from": 0.0, "to": 0.1, "share": 0.5, "ratio": 0.01}]}, "too wide"),
+        ({"pixel_calibration": [{"from": 0.0, "to": 0.1, "share": 0.5, "ratio": 9.0}]}, "too narrow"),
+    ],
+)
+def test_what_is_off_is_named(changes, words):
+    (sentence,) = report.verdict(CONFIG, numbers(**changes), {"elbo": -97.0})
+    assert words in sentence
+
+
+def test_a_gaussian_for_images_that_are_half_black_is_found_out():
+    """Not only the rule but the measurement behind it: black pixels, and noisy ones, under one variance."""
+    rng = np.random.default_rng(0)
+    images = np.zeros([300, 8, 8, 1], np.uint8)
+    images[:, :, 4:] = rng.integers(0, 256, [300, 8, 4, 1])
+    model = VAE(VAEConfig(latent_dim=2, data="faces", im_dim=8, num_filters=4, hidden_units=16))
+    model.raw_log_sigma.assign(math.log(0.2))
+    last = model.decoder.layers[-3]  # the convolution that writes the pixels
+    bias = np.zeros([4, 4], np.float32)
+    model.decoder.layers[-3].bias.assign(bias.ravel())
+    assert last.bias.shape == (16,)
+    codes = np.full([8, 8, 1], 0.5, np.float32)
+    codes[:, :4] = 1 / 512
+
+    def decode_logits(z):
+        logits = np.log(codes / (1 - codes))
+        return tf.repeat(tf.constant(logits[None]), tf.shape(z)[0], axis=0)
+
+    model.decode_logits = decode_logits
+    found = report.verdict(model.config, evaluate.evaluate(model, images), None)
+    assert any("too wide for pixels of 0 to 0.1 (50% of them)" in line for line in found), found
+
+
+def test_an_evaluation_holds_all_and_can_be_json(small_run, sample):
+    model = load_run(small_run).model
+    found = evaluate.evaluate(model, small(sample, test=30).test_images, samples=[1, 50], exact=True)
+    assert json.loads(json.dumps(found)) == found
+    assert found["log_px"] >= found["iwae_50"] >= found["iwae_1"] - 1.0
+    split = found["approximation_gap"] + found["amortization_gap"]
+    assert split == pytest.approx(found["log_px"] - found["elbo"], abs=1.0)  # one noise sample in the ELBO
+    assert found["approximation_gap"] > -found["integration_error"] - 0.05
+    assert found["amortization_gap"] >= 0
+    text = "\n".join(report.evaluation_lines(model.config, found))
+    for words in ("IWAE", "nan"):
+        assert words not in text
+    for words in ("importance-weighted bound, k = 50", "log p(x), integrated", "amortization gap", "of 2"):
+        assert words in text
+
+
+def test_evaluate_prints_and_records(small_run, tmp_path, capsys):
+    import shutil
+
+    run = shutil.copytree(small_run, tmp_path / "run")
+    arguments = ["evaluate", str(run), "--source", "sample", "--images", "15", "--samples", "1", "5", "--record"]
+    assert cli.main(arguments) == 0
+    text = capsys.readouterr().out
+    assert "15 test images of mnist, bundled sample, 28 x 28, thresholded at 0.5" in text
+    assert "log p(x), integrated" in text
+    assert "verdict: " in text
+    recorded = json.loads((run / "metrics.json").read_text())["sample_15"]
+    assert {"iwae_1", "iwae_5", "log_px", "approximation_gap"} <= set(recorded)
+    assert cli.main([*arguments[:-3], "--no-exact", "--samples", "7", "--record"]) == 0
+    again = json.loads((run / "metrics.json").read_text())["sample_15"]
+    assert again["log_px"] == recorded["log_px"]
+    assert "iwae_7" in again
+    assert load_run(run).config == load_run(small_run).config
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--images", "0"], "--images must be at least 1"),
+        (["--samples", "0"], "at least 1"),
+        (["--source", "smaple"], "did you mean 'sample'"),
+    ],
+)
+def test_evaluate_refuses_bad_input(arguments, words, small_run, capsys):
+    assert cli.main(["evaluate", str(small_run), "--source", "sample", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+
+
+def test_the_scoreboard_keeps_the_tasks_apart(small_run):
+    run = load_run(small_run)
+    grey = VAEConfig(latent_dim=2, data="faces", im_dim=64)
+    grey_numbers = {"test": {"elbo": 10.0, "elbo_error": 1.0, "bits_per_pixel": 7.5}}
+    board = report.scoreboard({"mine": (run.config, run.metrics), "grey": (grey, grey_numbers)})
+    rows = [line for line in board.splitlines() if "thresholded" in line]
+    assert len(rows) == 2
+    assert "`mine`" in rows[0]
+    assert "155.9" in rows[1]
+    assert "| faces, 64 x 64 | 2-D | **`grey`** | **-10.0** +- 1.0 | **7.500** |" in board
+    assert "88.9" in board

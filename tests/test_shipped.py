@@ -1,0 +1,133 @@
+"""The runs in pickles/ reproduce the numbers that they record, and the pages that quote them agree."""
+
+import re
+
+import numpy as np
+import pytest
+
+from tests.conftest import ROOT
+from vae_lib import report
+from vae_lib.data import load_data
+from vae_lib.evaluate import evaluate, kl_per_dimension
+from vae_lib.runs import find_run, list_runs, load_run, read_config, read_metrics
+
+SHIPPED = ("faces_10", "faces_2", "faces_6", "fashion_mnist_2", "mnist_2", "mnist_dynamic_2", "mnist_dynamic_20")
+DRIFT = 0.1  # nats
+BARS = {  # nats per image on the whole test set, lower is better
+    ("mnist_2", "elbo"): 132.0,
+    ("mnist_dynamic_2", "log_px"): 133.0,
+    ("mnist_dynamic_20", "iwae_5000"): 84.5,
+}
+
+
+@pytest.fixture(scope="module", params=SHIPPED)
+def run(request):
+    return load_run(request.param)
+
+
+def test_all_are_there_and_small():
+    assert set(SHIPPED) <= set(list_runs(ROOT / "pickles"))
+    size = sum(p.stat().st_size for name in SHIPPED for p in (ROOT / "pickles" / name).rglob("*"))
+    assert size < 40e6, size
+
+
+def test_none_has_seen_the_samples_and_each_tells_how_it_was_made(run):
+    assert run.config.hold_out_sample
+    assert run.config.data_source == "tfds"
+    made = run.metrics["made_by"]
+    makefile = (ROOT / "Makefile").read_text()
+    assert f"$(TRAIN) {made['command'].removeprefix('python3 train_VAE.py ')}\n" in makefile
+    assert made["training_seconds"] > 60
+    assert {"python", "tensorflow", "keras", "numpy"} <= set(made["versions"])
+    assert len(run.history) == run.config.epochs
+
+
+def agree(found, recorded, keys):
+    for key in keys:
+        assert found[key] == pytest.approx(recorded[key], abs=DRIFT), key
+    assert found["active_units"] == recorded["active_units"]
+
+
+def test_the_numbers_on_the_bundled_sample(run):
+    data = load_data(run.config.data, run.config.im_dim, source="sample")
+    found = evaluate(run.model, data.test_images, samples=[50])
+    agree(found, run.metrics["sample"], ("elbo", "nll", "kl", "iwae_50", "moment_kl"))
+
+
+def test_the_numbers_on_the_first_thousand_test_images(run, full_data):
+    images = load_data(run.config.data, run.config.im_dim).test_images[:1000]
+    found = evaluate(run.model, images, samples=[50])
+    agree(found, run.metrics["test_1000"], ("elbo", "nll", "kl", "iwae_50", "moment_kl"))
+    z_mean = run.model.encode_arrays(images, seed=20).z_mean
+    assert np.abs(z_mean - run.encodings.z_mean[:1000]).max() < 1e-2
+
+
+def test_the_encodings_carry_the_recorded_kl(run):
+    codes = run.encodings
+    assert len(codes.labels) == run.metrics["test"]["images"]
+    assert kl_per_dimension(codes.z_mean, codes.z_log_var).sum() == pytest.approx(run.metrics["test"]["kl"], abs=0.01)
+
+
+def test_the_recorded_bounds_are_in_their_places(run):
+    test = run.metrics["test"]
+    bounds = [test[key] for key in ("elbo", "iwae_50", "iwae_5000", "log_px") if key in test]
+    assert len(bounds) >= 2
+    assert bounds == sorted(bounds)
+    if "log_px" in test:
+        assert test["integration_error"] < 0.05
+        assert test["approximation_gap"] > 0
+        assert test["amortization_gap"] > 0
+
+
+def test_none_is_overfitted_or_collapsed(run):
+    train, test = run.metrics["train"]["elbo"], run.metrics["test"]["elbo"]
+    assert train - test < 0.05 * abs(train)
+    assert report.verdict(run.config, run.metrics["test"], run.metrics["train"]) == []
+
+
+@pytest.mark.parametrize(("name", "key"), BARS)
+def test_the_bars(name, key):
+    assert -read_metrics(find_run(name))["test"][key] <= BARS[name, key]
+
+
+def test_grey_runs_beat_the_plain_recipe_and_more_dimensions_are_better():
+    grey = {name: read_metrics(find_run(name)) for name in SHIPPED if not name.startswith("mnist")}
+    for name, metrics in grey.items():
+        own, plain = metrics["test"], metrics["plain_recipe"]
+        gain = own["elbo"] - plain["elbo"]
+        bits = plain["bits_per_pixel"] - own["bits_per_pixel"]
+        assert gain >= 0.05 * abs(plain["elbo"]) or bits >= 0.05, name
+        assert plain["epochs"] == read_config(find_run(name))[0].epochs
+    two, six, ten = (grey[f"faces_{d}"]["test"]["elbo"] for d in (2, 6, 10))
+    assert two < six < ten
+
+
+def test_the_readme_shows_the_scoreboard_of_the_runs():
+    metrics = {name: (read_config(find_run(name))[0], read_metrics(find_run(name))) for name in SHIPPED}
+    readme = (ROOT / "README.md").read_text()
+    assert report.between_marks(readme, report.scoreboard(metrics)) == readme
+
+
+def test_the_gallery_is_complete_and_has_the_promised_size():
+    import imageio.v3 as iio
+    from PIL import Image
+
+    names = {"vae_mnist": 28, "vae_fashion_mnist": 28, "vae_faces_2": 64, "vae_faces_6": 64, "vae_faces_10": 64}
+    for name, side in names.items():
+        assert iio.imread(ROOT / "img" / f"{name}.png").shape == (40 * side, 40 * side)
+        gif = ROOT / "img" / f"{name}.gif"
+        assert gif.stat().st_size < 8e6, name
+        with Image.open(gif) as animation:
+            assert animation.n_frames == 1600
+            assert animation.size == ((64, 64) if side == 64 else (112, 112))
+            assert animation.info["loop"] == 0
+            assert animation.info["duration"] >= 20
+    for name in SHIPPED:
+        for kind in ("reconstructions", "samples"):
+            assert (ROOT / "img" / f"{kind}_{name}.png").is_file()
+
+
+def test_every_picture_in_the_pages_exists():
+    for page in [ROOT / "README.md", *ROOT.glob("*/README.md")]:
+        for target in re.findall(r"\]\(([^)#]+\.(?:png|gif|md|ipynb))\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"

@@ -1,0 +1,260 @@
+"""How likely images are under a trained model: importance-weighted bounds, and log p(x) itself in two dimensions.
+
+Everything here works on prepared images x, (N, H, W, C) float32, as `VAE.prepare_arrays` makes them, so that every
+quantity speaks of the same pixels. All results are in nats per image.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from vae_lib.backend import keras, parallel_map, tf
+from vae_lib.config import UserError
+from vae_lib.losses import LOG_2PI, gaussian_kl
+from vae_lib.model import VAE
+
+DECODED_AT_ONCE = 2_000_000  # pixels in one batch: larger ones leave the processor's caches and are slower
+TILE = 0.5  # the side of the squares that the latent plane is cut into
+LEVELS = (8, 16, 32, 64, 128)  # points along a tile's side, from coarse to fine
+FARTHEST = 16.0  # from the origin, where the prior's log density is below -128
+NEGLIGIBLE = 25.0  # a tile that holds less than exp(-25) of an image's mass is not refined
+
+
+def log_sum_exp(values: np.ndarray, axis: int = -1) -> np.ndarray:
+    """log(sum(exp(values))) along an axis, in double precision; -inf where all values are."""
+    values = np.asarray(values, np.float64)
+    top = values.max(axis=axis, keepdims=True)
+    top = np.where(np.isfinite(top), top, 0.0)
+    with np.errstate(divide="ignore"):
+        return np.log(np.exp(values - top).sum(axis=axis)) + np.squeeze(top, axis)
+
+
+def importance_weighted_bound(
+    model: VAE, x: np.ndarray, samples: int, *, seed: int = 0, progress: str | None = None
+) -> np.ndarray:
+    """The importance-weighted bound with ``samples`` samples an image, (N, H, W, C) -> (N,) float64.
+
+    log 1/K sum_k p(x, z_k) / q(z_k | x) with z_k from q(z | x): Burda et al. 2016, equation 8. Its expectation
+    grows with K from the ELBO towards log p(x). The noise is a function of ``seed`` and of ``samples``.
+    """
+    if samples < 1:
+        raise UserError(f"the number of importance samples must be at least 1, not {samples}.")
+    at_once = max(1, DECODED_AT_ONCE // math.prod(x.shape[1:]))
+    chunk = min(samples, at_once)
+    images = max(1, min(500, at_once // chunk))
+    specs = [tf.TensorSpec([None, *x.shape[1:]]), tf.TensorSpec([], tf.int32), tf.TensorSpec([2], tf.int32)]
+
+    def weights(batch: tf.Tensor, k: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+        z_mean, z_log_var = model.encode(batch)
+        epsilon = tf.random.stateless_normal([tf.shape(batch)[0], k, model.config.latent_dim], key)
+        z = z_mean[:, None] + tf.exp(0.5 * z_log_var)[:, None] * epsilon  # (B, K, D)
+        flat = tf.reshape(z, [-1, model.config.latent_dim])
+        nll = tf.reshape(model.nll(tf.repeat(batch, k, axis=0), model.decode_logits(flat)), [-1, k])
+        # log p(z) - log q(z | x): the constants cancel
+        prior = 0.5 * tf.reduce_sum(tf.square(epsilon) + z_log_var[:, None] - tf.square(z), axis=-1)
+        return prior - nll  # (B, K)
+
+    run = tf.function(weights).get_concrete_function(*specs)
+
+    def part(start: int) -> np.ndarray:
+        batch = tf.constant(x[start : start + images])
+        logs = []
+        for done in range(0, samples, chunk):
+            key = tf.constant([seed, (start * samples + done) % 2**31], tf.int32)
+            logs.append(log_sum_exp(run(batch, tf.constant(min(chunk, samples - done)), key).numpy()))
+        return log_sum_exp(np.stack(logs, axis=-1)) - math.log(samples)
+
+    return np.concatenate(parallel_map(part, range(0, len(x), images), progress=progress))
+
+
+# ---- The plane, integrated ---------------------------------------------------------------------------------
+# Each likelihood is an exponential family in x: log p(x | z) = x . slope(z) - offset(z) - base(x). So the values at
+# many points for many images are one matrix product.
+
+
+Points = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+def _points(model: VAE) -> Points:
+    """A function of codes (K, 2) that gives slopes (K, P) and offsets (K,), float64; the offset holds -log p(z) too."""
+
+    def linear(z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        logits = model.decode_logits(z)
+        slope = logits
+        if model.config.likelihood == "gaussian":
+            slope = model.mean_of_logits(logits) * tf.exp(-2.0 * model.log_sigma())
+        return tf.reshape(slope, [tf.shape(z)[0], -1]), model.nll(tf.zeros_like(logits), logits)
+
+    run = tf.function(linear).get_concrete_function(tf.TensorSpec([None, 2]))
+
+    def points(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        slope, offset = run(tf.constant(z, tf.float32))
+        prior = 0.5 * np.square(z).sum(axis=-1) + LOG_2PI
+        return slope.numpy().astype(np.float64), offset.numpy() + prior
+
+    return points
+
+
+def _base(model: VAE, x: np.ndarray) -> np.ndarray:
+    """The part of -log p(x | z) that does not depend on z, (N, P) -> (N,)."""
+    if model.config.likelihood != "gaussian":
+        return np.zeros(len(x))
+    return 0.5 * np.square(x).sum(axis=-1) * np.exp(-2.0 * model.log_sigma().numpy())
+
+
+def log_joint(model: VAE, x: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """log p(x, z) of every image with every code of a plane, (N, H, W, C), (K, 2) -> (N, K) float64."""
+    flat = x.reshape(len(x), -1).astype(np.float64)
+    slope, offset = _points(model)(z)
+    return flat @ slope.T - offset - _base(model, flat)[:, None]
+
+
+class Exact(NamedTuple):
+    """log p(x) by numerical integration and its estimated error, both (N,) in nats."""
+
+    log_px: np.ndarray
+    error: np.ndarray
+
+
+def exact_log_px(model: VAE, x: np.ndarray, *, tolerance: float = 0.02, progress: str | None = None) -> Exact:
+    """log p(x) of a model with two latent dimensions, the integral of p(x | z) p(z) over the plane.
+
+    The plane is cut into square tiles with a lattice of midpoints in each. The lattice is made twice as fine, in
+    the tiles that matter to an image, until the four lattices of twice the spacing that it is made of agree within
+    ``tolerance``: their spread is the stated error. For a smooth integrand that vanishes at the border the midpoint
+    rule converges faster than any power of the spacing (Trefethen and Weideman 2014), so the whole lattice is much
+    better than its quarters. The share of the mass in the outermost tiles is added to the error. Raises `UserError`
+    for another number of dimensions.
+    """
+    if model.config.latent_dim != 2:
+        raise UserError(f"log p(x) is integrated over 2 latent dimensions; this model has {model.config.latent_dim}.")
+    flat = x.reshape(len(x), -1).astype(np.float64)
+    points = _points(model)
+    z_mean = _encode(model, x)
+    reach = _reach(points, flat, z_mean)
+    edges = np.arange(-reach, reach, TILE)
+    corners = np.stack(np.meshgrid(edges, edges), axis=-1).reshape(-1, 2)  # (T, 2)
+    home = np.square(z_mean[:, None] - (corners + TILE / 2)).sum(axis=-1).argmin(axis=1)  # where z_mean lies
+    mass = np.full([len(x), len(corners)], -np.inf)  # log of the integral over each tile
+    total, error = np.full(len(x), -np.inf), np.full(len(x), np.inf)
+    for side in LEVELS:
+        still = np.flatnonzero(error > tolerance)
+        wanted = np.zeros_like(mass, bool)
+        wanted[still] = (mass[still] > total[still, None] - NEGLIGIBLE) | (side == LEVELS[0])
+        wanted[still, home[still]] = True
+        quarters = np.full([len(x), 4], -np.inf)
+
+        def refine(t: int, side: int = side, wanted: np.ndarray = wanted) -> np.ndarray:
+            rows = np.flatnonzero(wanted[:, t])
+            return _tile_quarters(points, flat[rows], corners[t], side)
+
+        tiles = np.flatnonzero(wanted.any(axis=0)).tolist()
+        for t, found in zip(tiles, parallel_map(refine, tiles, progress=progress), strict=True):
+            mass[wanted[:, t], t] = log_sum_exp(found) - math.log(4)
+            quarters[wanted[:, t]] = np.logaddexp(quarters[wanted[:, t]], found)
+        total[still] = log_sum_exp(quarters[still]) - math.log(4)
+        error[still] = np.ptp(quarters[still], axis=1)
+    border = (np.abs(corners + TILE / 2) > reach - TILE).any(axis=1)
+    return Exact(total - _base(model, flat), error + np.exp(log_sum_exp(mass[:, border]) - total))
+
+
+def _encode(model: VAE, x: np.ndarray) -> np.ndarray:
+    """z_mean of prepared images, (N, H, W, C) -> (N, D)."""
+    batches = range(0, len(x), 500)
+    return np.concatenate(parallel_map(lambda i: model.encode(tf.constant(x[i : i + 500])).z_mean.numpy(), batches))
+
+
+def _reach(points: Points, flat: np.ndarray, z_mean: np.ndarray) -> float:
+    """How far from the origin, along the axes, images (N, P) have mass: a multiple of the tiles' side."""
+    steps = np.arange(-FARTHEST, FARTHEST + 0.1, TILE / 2)
+    lattice = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
+    rings = np.abs(lattice).max(axis=1)
+    needed = max(6.0, float(np.abs(z_mean).max()) + 1.0)
+    slope, offset = points(lattice)
+    for i in range(0, len(flat), 500):
+        values = flat[i : i + 500] @ slope.T - offset
+        matters = (values > values.max(axis=1, keepdims=True) - NEGLIGIBLE).any(axis=0)
+        needed = max(needed, float(rings[matters].max()) + TILE)
+    return min(FARTHEST, TILE * math.ceil(needed / TILE))
+
+
+def _tile_quarters(points: Points, flat: np.ndarray, corner: np.ndarray, side: int) -> np.ndarray:
+    """log of the integral over a tile by each of the four lattices of every second point, (n, P) -> (n, 4)."""
+    steps = (np.arange(side) + 0.5) * (TILE / side)
+    quarters = np.full([len(flat), 4], -np.inf)
+    rows = max(2, DECODED_AT_ONCE // (side * flat.shape[1]) // 2 * 2)  # an even number of the lattice's rows at once
+    for y in np.split(steps, range(rows, side, rows)):
+        lattice = corner + np.stack(np.meshgrid(steps, y), axis=-1).reshape(-1, 2)
+        slope, offset = points(lattice)
+        values = (flat @ slope.T - offset).reshape(len(flat), len(y) // 2, 2, side // 2, 2)
+        values = values.transpose(0, 2, 4, 1, 3).reshape(len(flat), 4, -1)
+        quarters = np.logaddexp(quarters, log_sum_exp(values))
+    return quarters + 2.0 * math.log(2.0 * TILE / side)
+
+
+# ---- The best Gaussian -------------------------------------------------------------------------------------
+
+
+def hermite(order: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes (order^2, 2) and weights of a 2-D standard normal expectation, exact for degree 2 order - 1."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(order)
+    grid = np.stack(np.meshgrid(nodes, nodes), axis=-1).reshape(-1, 2)
+    return grid.astype(np.float32), np.outer(weights, weights).reshape(-1).astype(np.float32) / (2 * math.pi)
+
+
+def _quadrature_elbo(model: VAE, x: tf.Tensor, z_mean: tf.Tensor, z_log_var: tf.Tensor, order: int) -> tf.Tensor:
+    """The ELBO (B,) of Gaussians in two dimensions, its expectation a Gauss-Hermite sum instead of a sample."""
+    nodes, weights = hermite(order)
+    z = z_mean[:, None] + tf.exp(0.5 * z_log_var)[:, None] * nodes  # (B, K, 2)
+    logits = model.decode_logits(tf.reshape(z, [-1, 2]))
+    nll = tf.reshape(model.nll(tf.repeat(x, len(nodes), axis=0), logits), [-1, len(nodes)])
+    return -tf.linalg.matvec(nll, weights) - gaussian_kl(z_mean, z_log_var)
+
+
+class Gaps(NamedTuple):
+    """ELBOs of the encoder's Gaussian and of the best one found for each image, both (N,) in nats."""
+
+    encoder: np.ndarray
+    best: np.ndarray
+
+
+def best_gaussian(model: VAE, x: np.ndarray, *, steps: int = 150, progress: str | None = None) -> Gaps:
+    """How good a Gaussian q(z | x) could be: each image's own mean and variances, fitted by gradient ascent.
+
+    log p(x) - best is what no Gaussian with a diagonal covariance can reach (the approximation gap), best - encoder
+    what this encoder misses of it (the amortization gap): Cremer, Li and Duvenaud 2018. For two dimensions. The
+    ascent starts from the encoder's Gaussian and from the likeliest point of a coarse grid, and the better end counts.
+    """
+    values = np.linspace(-4.0, 4.0, 65)
+    grid = np.stack(np.meshgrid(values, values), axis=-1).reshape(-1, 2)
+
+    @tf.function(reduce_retracing=True)
+    def loss_and_gradients(batch: tf.Tensor, mean: tf.Tensor, log_var: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        with tf.GradientTape() as tape:
+            tape.watch([mean, log_var])
+            loss = -tf.reduce_sum(_quadrature_elbo(model, batch, mean, log_var, order=4))
+        return loss, tape.gradient(loss, [mean, log_var])
+
+    def ascend(batch: tf.Tensor, mean: tf.Tensor, log_var: tf.Tensor) -> np.ndarray:
+        scale = tf.exp(0.5 * log_var)  # steps in units of the posterior's own width
+        shift, stretch = keras.Variable(tf.zeros_like(mean)), keras.Variable(tf.zeros_like(mean))
+        optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.2, steps))
+        for _ in range(steps):
+            _, (d_mean, d_log_var) = loss_and_gradients(batch, mean + scale * shift, log_var + stretch)
+            optimizer.apply([d_mean * scale, d_log_var], [shift, stretch])
+        return _quadrature_elbo(model, batch, mean + scale * shift, log_var + stretch, order=8).numpy()
+
+    def part(start: int) -> tuple[np.ndarray, np.ndarray]:
+        batch = tf.constant(x[start : start + 50])
+        mean, log_var = model.encode(batch)
+        peak = tf.constant(grid[log_joint(model, batch.numpy(), grid).argmax(axis=1)], tf.float32)
+        own = _quadrature_elbo(model, batch, mean, log_var, order=8).numpy()
+        ends = [ascend(batch, centre, log_var) for centre in (mean, peak)]
+        return own, np.maximum.reduce([own, *ends])
+
+    parts = parallel_map(part, range(0, len(x), 50), progress=progress)
+    return Gaps(*(np.concatenate(column) for column in zip(*parts, strict=True)))

@@ -1,0 +1,159 @@
+"""Numbers put into words: the text of an evaluation, its verdict, and the scoreboard of all runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from vae_lib.config import UserError, VAEConfig
+from vae_lib.evaluate import Report
+
+PIXELS = {"threshold": "thresholded at 0.5", "dynamic": "dynamically binarized", "none": "grey, dequantized"}
+COLLAPSED = 0.01  # nats; a dimension that carries less is not used
+LITTLE = 0.1  # nats per dimension; with less the decoder hardly listens to z
+OVERFITTED = 0.05  # of the training -ELBO
+WELL_CALIBRATED = (0.25, 4.0)  # squared error over variance; wider apart than a factor of 4 is a wrong likelihood
+
+# Figures of others, each with its protocol; nats per image, lower is better.
+PUBLISHED = (
+    ("threshold", "2-D", "TensorFlow's CVAE tutorial, two convolutions", "-ELBO", "155.9"),
+    ("dynamic", "2-D", "MLP 256-128, Davidson et al. 2018", "-log p(x), IWAE-500", "135.7"),
+    ("dynamic", "20-D", "MLP 256-128, Davidson et al. 2018", "-log p(x), IWAE-500", "88.9"),
+    ("dynamic", "50-D", "MLP VAE, Burda et al. 2016", "-log p(x), IWAE-5000", "86.76"),
+    ("dynamic", "50-D", "MLP trained with IWAE-50, Burda et al. 2016", "-log p(x), IWAE-5000", "84.78"),
+)
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return ", ".join(str(n) for n in numbers)
+
+
+def verdict(config: VAEConfig, test: Report, train: Mapping[str, float] | None = None) -> list[str]:
+    """What is off with a model, one sentence each, from its test and training numbers; empty where nothing is.
+
+    Collapsed dimensions, a KL that is tiny against the latent size, overfitting, a likelihood that does not fit.
+    """
+    found = []
+    collapsed = [i for i, kl in enumerate(test["kl_per_dimension"]) if kl < COLLAPSED]
+    if collapsed:
+        found.append(
+            f"{len(collapsed)} of {config.latent_dim} latent dimensions are collapsed (numbers {_listed(collapsed)}): "
+            "use fewer, or a smaller --beta."
+        )
+    if test["kl"] < LITTLE * config.latent_dim:
+        found.append(
+            f"the KL of {test['kl']:.3f} nats is tiny for {config.latent_dim} dimensions: the decoder ignores the code "
+            "(posterior collapse); use a smaller --beta."
+        )
+    if train is not None and train["elbo"] - test["elbo"] > OVERFITTED * abs(train["elbo"]):
+        found.append(
+            f"the test ELBO of {test['elbo']:.2f} lies more than 5 % below the training images' {train['elbo']:.2f}: "
+            "the model overfits; use more images, fewer --epochs, or --patience."
+        )
+    low, high = WELL_CALIBRATED
+    for part in test["pixel_calibration"]:
+        if part["share"] >= 0.1 and not low <= part["ratio"] <= high:
+            wide = part["ratio"] < low
+            found.append(
+                f"the {config.likelihood} likelihood is too {'wide' if wide else 'narrow'} for pixels of "
+                f"{part['from']:g} to {part['to']:g} ({part['share']:.0%} of them): their squared error is "
+                f"{part['ratio']:.2g} times the variance it expects; try another --likelihood."
+            )
+    return found
+
+
+def describe_task(config: VAEConfig, source: str) -> str:
+    """The data and what happened to its pixels: numbers with different ones must not be compared."""
+    where = {"tfds": "", "sample": ", bundled sample", "folder": ""}[source]
+    return f"{config.data}{where}, {config.im_dim} x {config.im_dim}, {PIXELS[str(config.binarize)]}"
+
+
+def evaluation_lines(config: VAEConfig, report: Report) -> list[str]:
+    """An evaluation as lines of text, nats per image."""
+    rows = [
+        ("reconstruction, -log p(x|z) (distortion)", "nll"),
+        ("KL(q(z|x) || p(z)) (rate)", "kl"),
+        ("ELBO", "elbo"),
+        *((f"importance-weighted bound, k = {key[5:]}", key) for key in report if _is_bound(key)),
+        ("log p(x), integrated", "log_px"),
+    ]
+    lines = [f"{text:44}{report[key]:10.2f} +- {report[f'{key}_error']:.2f}" for text, key in rows if key in report]
+    if "bits_per_pixel" in report:
+        lines.append(f"{'bits per pixel, from the ELBO':44}{report['bits_per_pixel']:11.3f}")
+    if "log_px" in report:
+        lines += [
+            f"{'estimated error of the integral':44}{report['integration_error']:12.4f}",
+            f"{'approximation gap (no Gaussian does better)':44}{report['approximation_gap']:10.2f}",
+            f"{'amortization gap (the encoder could)':44}{report['amortization_gap']:10.2f}"
+            f"    (first {report['gap_images']} images)",
+        ]
+    kls = " ".join(f"{kl:.2f}" for kl in report["kl_per_dimension"])
+    lines += [
+        f"{'KL per dimension':44}{kls:>10}",
+        f"{'active units':44}{report['active_units']:7d} of {config.latent_dim}",
+        f"{'aggregate posterior to prior, by moments':44}{report['moment_kl']:10.2f}",
+    ]
+    if "marginal_kl" in report:
+        lines.append(f"{'aggregate posterior to prior, as a mixture':44}{report['marginal_kl']:10.2f}")
+    return lines
+
+
+def _is_bound(key: str) -> bool:
+    return key.startswith("iwae_") and not key.endswith("_error")
+
+
+# ---- The scoreboard ----------------------------------------------------------------------------------------
+
+
+def _best_estimate(test: Report) -> tuple[str, float] | None:
+    """The tightest recorded estimate of log p(x), and what it is."""
+    if "log_px" in test:
+        return "exact", test["log_px"]
+    bounds = [int(key[5:]) for key in test if _is_bound(key)]
+    return (f"IWAE-{max(bounds)}", test[f"iwae_{max(bounds)}"]) if bounds else None
+
+
+def scoreboard(runs: Mapping[str, tuple[VAEConfig, Mapping[str, Any]]]) -> str:
+    """The Markdown tables of runs, (config, metrics) by name: one table a task, published figures beside them."""
+    binary = [name for name, (config, _) in runs.items() if config.binarize != "none"]
+    lines = [
+        "| pixels | latent | model | -ELBO | -log p(x) | |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for pixels in ("threshold", "dynamic"):
+        for name in binary:
+            config, metrics = runs[name]
+            if config.binarize == pixels:
+                test = metrics["test"]
+                kind, best = _best_estimate(test) or ("", float("nan"))
+                lines.append(
+                    f"| {PIXELS[pixels]} | {config.latent_dim}-D | **`{name}`** | **{-test['elbo']:.2f}** "
+                    f"+- {test['elbo_error']:.2f} | **{-best:.2f}** | {kind} |"
+                )
+        for task, latent, model, quantity, value in PUBLISHED:
+            if task == pixels:
+                cells = f"{value} | | " if quantity == "-ELBO" else f"| {value} | {quantity.split(', ')[-1]} "
+                lines.append(f"| {PIXELS[pixels]} | {latent} | {model} | {cells}|")
+    lines += [
+        "",
+        "| grey images | latent | model | -ELBO | bits per pixel | the plain recipe's |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, (config, metrics) in runs.items():
+        if name not in binary:
+            test, plain = metrics["test"], metrics.get("plain_recipe")
+            other = f"{plain['elbo'] * -1:.1f}, {plain['bits_per_pixel']:.3f} bits" if plain else ""
+            lines.append(
+                f"| {config.data}, {config.im_dim} x {config.im_dim} | {config.latent_dim}-D | **`{name}`** "
+                f"| **{-test['elbo']:.1f}** +- {test['elbo_error']:.1f} | **{test['bits_per_pixel']:.3f}** | {other} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def between_marks(text: str, tables: str) -> str:
+    """A Markdown text with ``tables`` between its scoreboard's marks; raises `UserError` where it has none."""
+    head, mark, rest = text.partition("<!-- scoreboard -->\n")
+    _, end, tail = rest.partition("<!-- end -->")
+    if not (mark and end):
+        raise UserError("the file has no lines <!-- scoreboard --> and <!-- end --> to write between.")
+    return head + mark + tables + end + tail
