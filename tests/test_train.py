@@ -10,7 +10,7 @@ from vae_lib.config import UserError, VAEConfig
 from vae_lib.model import VAE
 from vae_lib.schedules import Adam, kl_weight, learning_rate
 from vae_lib.train import fit
-from vae_lib.trainer import Trainer, plan_epoch
+from vae_lib.trainer import Batch, Trainer, plan_epoch
 
 TINY = {"latent_dim": 2, "num_filters": 4, "hidden_units": 16, "epochs": 2}
 
@@ -140,7 +140,7 @@ def gradients_of(trainer, images, **changes):
     share = tf.fill([len(images)], 1.0 / len(images))
     epsilon, uniform = trainer.model.noise(len(images), tf.constant([0, 0]))
     parts = {"images": tf.constant(images), "share": share, "epsilon": epsilon, "uniform": uniform, "copies": None}
-    gradients, _ = trainer.gradients(tf.constant(1.0), **(parts | changes))
+    gradients, _ = trainer.gradients(tf.constant(1.0), Batch(**(parts | changes)))
     return {v.path: g.numpy() for v, g in zip(trainer.model.trainable_variables, gradients, strict=True)}
 
 

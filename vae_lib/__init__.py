@@ -25,7 +25,9 @@ _HOME = {
     "fit": "train",
     "train_run": "train",
     "resume_run": "train",
+    "evaluate": "evaluate",
     "evaluate_elbo": "evaluate",
+    "explore": "widgets",
 }
 __all__ = sorted(_HOME)
 

@@ -10,6 +10,7 @@ import numpy as np
 from vae_lib.config import UserError
 
 Array = np.ndarray
+DEFAULT_QUANTILES = (0.025, 0.975)
 
 
 def axis_values(n: int, *, extent: float | None = None, quantiles: tuple[float, float] | None = None) -> Array:
@@ -27,7 +28,7 @@ def axis_values(n: int, *, extent: float | None = None, quantiles: tuple[float, 
         if not (np.isfinite(extent) and extent > 0):
             raise UserError(f"the range must be a positive number of standard deviations, not {extent}.")
         return np.linspace(-extent, extent, n)
-    low, high = quantiles or (0.025, 0.975)
+    low, high = quantiles or DEFAULT_QUANTILES
     if not 0 < low < high < 1:
         raise UserError(f"quantiles must satisfy 0 < low < high < 1, not {low} and {high}.")
     return np.array([NormalDist().inv_cdf(p) for p in np.linspace(low, high, n)])

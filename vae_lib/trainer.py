@@ -32,6 +32,20 @@ class Plan(NamedTuple):
     weights: np.ndarray
 
 
+class Batch(NamedTuple):
+    """What one step learns from.
+
+    (B, H, W, C) uint8 images; the share (B,) of each in the loss; the noise that `VAE.noise` draws, (B, D) and
+    (B, H, W, C) or None; and altered copies of the images, (B, H, W, C) float32, or None.
+    """
+
+    images: tf.Tensor
+    share: tf.Tensor
+    epsilon: tf.Tensor
+    uniform: tf.Tensor | None
+    copies: tf.Tensor | None = None
+
+
 def plan_epoch(n_images: int, batch_size: int, seed: int, epoch: int) -> Plan:
     """The shuffled batches of an epoch, a function of its arguments alone."""
     steps = math.ceil(n_images / batch_size)
@@ -93,41 +107,25 @@ class Trainer:
 
     # ---- one step --------------------------------------------------------------------------------------------
 
-    def gradients(
-        self,
-        beta: tf.Tensor,
-        images: tf.Tensor,
-        share: tf.Tensor,
-        epsilon: tf.Tensor,
-        uniform: tf.Tensor | None,
-        copies: tf.Tensor | None,
-    ) -> tuple[list[tf.Tensor], tf.Tensor]:
-        """The gradients of the loss on a batch, and its nll and kl in nats, (2,), weighted by ``share`` (B,).
+    def gradients(self, beta: tf.Tensor, batch: Batch) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """The gradients of the loss on a batch, and its nll and kl in nats, (2,), weighted by the batch's shares.
 
-        The weight of the KL term, (B, H, W, C) uint8 images, the noise that `VAE.noise` drew, and altered copies of
-        the images or None. The batch is cut into shards whose gradients are added in a fixed order.
+        ``beta`` is the weight of the KL term. The batch is cut into shards whose gradients are added in a fixed order.
         """
-        sizes = _even_sizes(images.shape[0], self.shards)
-        inputs = (images, share, epsilon, uniform, copies)
-        parts = [[None] * len(sizes) if a is None else tf.split(a, sizes) for a in inputs]
-        results = [self._shard_gradients(beta, *part) for part in zip(*parts, strict=True)]
+        sizes = _even_sizes(batch.images.shape[0], self.shards)
+        parts = [[None] * len(sizes) if a is None else tf.split(a, sizes) for a in batch]
+        results = [self._shard_gradients(beta, Batch(*part)) for part in zip(*parts, strict=True)]
         gradients, losses = zip(*results, strict=True)
         return [_sum_in_order(column) for column in zip(*gradients, strict=True)], _sum_in_order(losses)
 
-    def _shard_gradients(
-        self,
-        beta: tf.Tensor,
-        images: tf.Tensor,
-        share: tf.Tensor,
-        epsilon: tf.Tensor,
-        uniform: tf.Tensor | None,
-        copies: tf.Tensor | None,
-    ) -> tuple[list[tf.Tensor], tf.Tensor]:
-        variables = self.model.trainable_variables
-        gradients, terms = self._elbo_gradients(self.model.prepare(images, uniform), share, epsilon, beta, variables)
-        if copies is not None:  # from these only the encoder learns
+    def _shard_gradients(self, beta: tf.Tensor, batch: Batch) -> tuple[list[tf.Tensor], tf.Tensor]:
+        variables, share = self.model.trainable_variables, batch.share
+        x = self.model.prepare(batch.images, batch.uniform)
+        gradients, terms = self._elbo_gradients(x, share, batch.epsilon, beta, variables)
+        if batch.copies is not None:  # from these only the encoder learns
+            x = self.model.prepare(batch.copies, batch.uniform)
             encoder = self.model.encoder.trainable_variables
-            more, _ = self._elbo_gradients(self.model.prepare(copies, uniform), share, epsilon, beta, encoder)
+            more, _ = self._elbo_gradients(x, share, batch.epsilon, beta, encoder)
             places = {id(variable): i for i, variable in enumerate(variables)}
             for variable, gradient in zip(encoder, more, strict=True):
                 gradients[places[id(variable)]] += gradient
@@ -157,10 +155,10 @@ class Trainer:
         not depend on how many share the work; the mean over the whole batch is taken once.
         """
         context = tf.distribute.get_replica_context()
-        share = weights / tf.reduce_sum(weights)
-        mine = [None if a is None else _rows(a, context) for a in (images, share, epsilon, uniform, copies)]
+        batch = Batch(images, weights / tf.reduce_sum(weights), epsilon, uniform, copies)
+        mine = Batch(*(None if a is None else _rows(a, context) for a in batch))
         beta = kl_weight(self.config, step, self.total_steps)
-        gradients, losses = self._gradients(beta, *mine)
+        gradients, losses = self._gradients(beta, mine)
         if context.num_replicas_in_sync > 1:
             *gradients, losses = context.all_reduce(tf.distribute.ReduceOp.SUM, [*gradients, losses])
         self.optimizer.apply(gradients, learning_rate(self.config, step, self.total_steps), step)

@@ -1,0 +1,86 @@
+"""Sliders: what they show and what moves them."""
+
+import io
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+
+from vae_lib.figures import to_bytes
+from vae_lib.runs import load_run
+from vae_lib.widgets import explore, png
+
+
+@pytest.fixture
+def explorer(small_run):
+    return explore(load_run(small_run))
+
+
+def shown(explorer):
+    return iio.imread(io.BytesIO(explorer.image.value))
+
+
+def test_a_slider_moves_the_picture(explorer):
+    before = shown(explorer)
+    explorer.sliders[0].value = 1.5
+    decoded = explorer.run.model.decode_arrays(explorer.z[None])[0]
+    np.testing.assert_array_equal(shown(explorer), to_bytes(decoded)[..., 0])
+    assert (shown(explorer) != before).any()
+
+
+def test_sliders_are_ordered_by_kl_and_z_is_not(explorer):
+    codes = explorer.run.encodings
+    kl = 0.5 * (codes.z_mean**2 + np.exp(codes.z_log_var) - 1 - codes.z_log_var).mean(axis=0)
+    assert [slider.description for slider in explorer.sliders] == [f"z_{i + 1}" for i in np.argsort(-kl)]
+    explorer.z = [0.5, -1.0]
+    np.testing.assert_allclose(explorer.z, [0.5, -1.0])
+    assert dict(zip((s.description for s in explorer.sliders), (s.value for s in explorer.sliders), strict=True)) == {
+        "z_1": 0.5,
+        "z_2": -1.0,
+    }
+
+
+def test_the_buttons_do_what_they_say(explorer):
+    explorer.random.click()
+    drawn = explorer.z
+    assert (drawn != 0).all()
+    explorer.random.click()
+    assert (explorer.z != drawn).any()
+    explorer.reset.click()
+    assert (explorer.z == 0).all()
+    explorer.index.value = 7
+    explorer.start.click()
+    np.testing.assert_allclose(explorer.z, explorer.run.encodings.z_mean[7], atol=0.006)  # a slider's step
+
+
+def test_setting_a_code_decodes_once(explorer, monkeypatch):
+    calls = []
+    decode = explorer._decode
+    monkeypatch.setattr(explorer, "_decode", lambda z: calls.append(1) or decode(z))
+    explorer.z = [1.0, 1.0]
+    assert len(calls) == 1
+
+
+def test_a_test_image_stands_beside_its_decoding(small_run, sample):
+    explorer = explore(load_run(small_run), sample.test_images)
+    explorer.index.value = 3
+    explorer.start.click()
+    np.testing.assert_array_equal(iio.imread(io.BytesIO(explorer.original.value)), sample.test_images[3, ..., 0])
+
+
+def test_the_ring_is_where_the_code_is(explorer):
+    places = []
+    for z in ([0, 0], [1, 0], [0, 1]):
+        explorer.z = z
+        top, _, _, left = explorer.dot.layout.margin.split()
+        places.append((float(left[:-2]), float(top[:-2])))
+    centre, right, up = places
+    assert right[0] > centre[0]
+    assert right[1] == centre[1]
+    assert up[1] < centre[1]
+    assert up[0] == centre[0]
+
+
+def test_png_keeps_every_pixel():
+    image = np.random.default_rng(0).random([5, 7, 3])
+    np.testing.assert_array_equal(iio.imread(io.BytesIO(png(image))), to_bytes(image))

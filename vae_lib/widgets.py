@@ -1,0 +1,140 @@
+"""Sliders for Jupyter: where a run and its pictures meet. Decoding and PNG together take a few milliseconds."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator
+from statistics import NormalDist
+
+import ipywidgets as widgets
+import numpy as np
+from PIL import Image
+
+from vae_lib import figures, gallery, latent
+from vae_lib.backend import tf
+from vae_lib.evaluate import kl_per_dimension
+from vae_lib.runs import Run
+
+TAIL = 0.005  # of the prior's probability beyond each end of a slider
+TILES = 20  # along a side of the map of a two-dimensional run
+SIDE = 280  # of the decoded image and of the map, in pixels on the screen
+
+
+def png(image: np.ndarray) -> bytes:
+    """An image (H, W, C) in [0, 1] or uint8 as PNG, in its own size: the browser enlarges it."""
+    pixels = figures.to_bytes(image)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+class Explorer(widgets.VBox):
+    """A slider for each latent dimension, largest KL first, and the image that they decode to.
+
+    ``z`` is the code (D,); setting it moves all sliders and decodes once. ``images``, uint8 (N, H, W, C) in the order
+    of the run's encodings, are shown beside the decoded one when a test image is started from.
+    """
+
+    def __init__(self, run: Run, images: np.ndarray | None = None) -> None:
+        self.run, self.images = run, images
+        self._decode = run.model._decode_batch
+        self._rng = np.random.default_rng(run.config.seed)
+        self._held = False
+        dim = run.config.latent_dim
+        codes = run.encodings
+        kl = np.zeros(dim) if codes is None else kl_per_dimension(codes.z_mean, codes.z_log_var)
+        self.order = np.argsort(-kl, kind="stable")
+        end = round(NormalDist().inv_cdf(1 - TAIL), 2)
+        self.sliders = [
+            widgets.FloatSlider(
+                value=0.0, min=-end, max=end, step=0.01, description=f"z_{i + 1}", readout_format=".2f",
+                tooltip=f"dimension {i + 1}, {kl[i]:.2f} nats", continuous_update=True,
+            )
+            for i in self.order
+        ]  # fmt: skip
+        for slider in self.sliders:
+            slider.observe(self._moved, "value")
+        size = widgets.Layout(width=f"{SIDE}px", height=f"{SIDE}px")
+        self.image = widgets.Image(format="png", layout=size, tooltip="decoded image")
+        self.reset = widgets.Button(description="Reset", tooltip="all sliders to 0")
+        self.random = widgets.Button(description="Random draw", tooltip="a code drawn from the prior")
+        self.reset.on_click(lambda _: self._set(np.zeros(dim)))
+        self.random.on_click(lambda _: self._set(self._rng.standard_normal(dim)))
+        controls: list[widgets.Widget] = [*self.sliders, widgets.HBox([self.reset, self.random])]
+        if codes is not None:
+            self.index = widgets.BoundedIntText(0, 0, len(codes.z_mean) - 1, description="test image")
+            self.start = widgets.Button(description="Start from it", tooltip="move the sliders to its code")
+            self.start.on_click(lambda _: self._start())
+            controls.append(widgets.HBox([self.index, self.start]))
+        self.original = widgets.Image(format="png", layout=widgets.Layout(display="none"), tooltip="test image")
+        pictures: list[widgets.Widget] = [self.image, self.original]
+        if dim == 2:
+            pictures.append(self._make_map())
+        super().__init__([widgets.HBox(pictures), widgets.VBox(controls)])
+        self._update()
+
+    @property
+    def z(self) -> np.ndarray:
+        """The code that the sliders show, (D,)."""
+        z = np.empty(len(self.order), np.float32)
+        z[self.order] = [slider.value for slider in self.sliders]
+        return z
+
+    @z.setter
+    def z(self, code: np.ndarray) -> None:
+        self._set(code)
+
+    def _set(self, code: np.ndarray) -> None:
+        with self._one_update():
+            for slider, value in zip(self.sliders, np.asarray(code, float)[self.order], strict=True):
+                slider.value = float(np.clip(value, slider.min, slider.max))
+
+    @contextlib.contextmanager
+    def _one_update(self) -> Iterator[None]:
+        """Decode once, however many sliders move inside."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+            self._update()
+
+    def _moved(self, _change: object) -> None:
+        if not self._held:
+            self._update()
+
+    def _start(self) -> None:
+        codes = self.run.encodings
+        assert codes is not None, "the button exists only with encodings"
+        self._set(codes.z_mean[self.index.value])
+        if self.images is not None:
+            self.original.value = png(self.images[self.index.value])
+            self.original.layout = widgets.Layout(width=f"{SIDE}px", height=f"{SIDE}px")
+
+    def _update(self) -> None:
+        z = self.z
+        self.image.value = png(self._decode(tf.constant(z[None]))[0].numpy())
+        if len(z) == 2:
+            share = [NormalDist().cdf(float(value)) for value in z]
+            low, high = latent.DEFAULT_QUANTILES
+            x, y = (min(max((p - low) / (high - low), 0.0), 1.0) * SIDE for p in share)
+            self.dot.layout.margin = f"{SIDE - y - 8:.0f}px 0 0 {x - 8:.0f}px"
+
+    def _make_map(self) -> widgets.Widget:
+        """The manifold with a ring where the sliders are; only the ring moves."""
+        values = latent.axis_values(TILES)
+        picture = png(gallery.manifold(self.run, values))
+        same = {"grid_area": "1 / 1 / 2 / 2"}
+        size = {"width": f"{SIDE}px", "height": f"{SIDE}px"}
+        plane = widgets.Image(
+            value=picture, format="png", tooltip="the latent plane", layout=widgets.Layout(**size, **same)
+        )
+        ring = '<div style="width:12px;height:12px;border:2px solid #e53935;border-radius:50%"></div>'
+        self.dot = widgets.HTML(ring, layout=widgets.Layout(width="16px", height="16px", **same))
+        return widgets.GridBox([plane, self.dot], layout=widgets.Layout(margin="0 0 0 12px", **size))
+
+
+def explore(run: Run, images: np.ndarray | None = None) -> Explorer:
+    """Sliders over a run's latent space with the decoded image, for a notebook cell to show."""
+    return Explorer(run, images)
