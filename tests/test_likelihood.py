@@ -192,3 +192,12 @@ def test_log_sum_exp_survives_what_exp_does_not():
     values = np.array([[-4000.0, -4001.0], [-np.inf, -np.inf], [800.0, 800.0]])
     expected = [-4000 + math.log1p(math.exp(-1)), -np.inf, 800 + math.log(2)]
     assert np.allclose(likelihood.log_sum_exp(values), expected)
+
+
+def test_any_gaussian_can_be_sampled_from():
+    model = LinearGaussian(orthogonal(1.0), shift=(3.0, -3.0))
+    x = model.draw(20)
+    gaps = likelihood.best_gaussian(model, x)
+    assert np.abs(likelihood.importance_weighted_bound(model, x, 50) - model.log_px(x)).mean() > 1.0
+    better = likelihood.importance_weighted_bound(model, x, 50, posterior=gaps.posterior)
+    assert np.abs(better - model.log_px(x)).max() < 0.05

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT
-from vae_lib import report
+from vae_lib import likelihood, report
 from vae_lib.data import load_data
 from vae_lib.evaluate import evaluate, kl_per_dimension
+from vae_lib.model import Posterior
 from vae_lib.runs import find_run, list_runs, load_run, read_config, read_metrics
 
 SHIPPED = ("faces_10", "faces_2", "faces_6", "fashion_mnist_2", "mnist_2", "mnist_dynamic_2", "mnist_dynamic_20")
@@ -60,6 +61,17 @@ def test_the_numbers_on_the_first_thousand_test_images(run, full_data):
     agree(found, run.metrics["test_1000"], ("elbo", "nll", "kl", "iwae_50", "moment_kl"))
     z_mean = run.model.encode_arrays(images, seed=20).z_mean
     assert np.abs(z_mean - run.encodings.z_mean[:1000]).max() < 1e-2
+
+
+def test_the_integral_agrees_with_importance_sampling():
+    """Samples from each image's fitted Gaussian, which are where the posterior is: the encoder's may not be."""
+    run = load_run("mnist_2")
+    x = run.model.prepare_arrays(load_data("mnist", source="sample").test_images[::20])
+    exact = likelihood.exact_log_px(run.model, x)
+    posterior = likelihood.best_gaussian(run.model, x).posterior
+    wider = Posterior(posterior.z_mean, posterior.z_log_var + 0.5)
+    bound = likelihood.importance_weighted_bound(run.model, x, 5000, posterior=wider)
+    assert abs(exact.log_px.mean() - bound.mean()) < 0.1
 
 
 def test_the_encodings_carry_the_recorded_kl(run):

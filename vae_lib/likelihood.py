@@ -15,7 +15,7 @@ import numpy as np
 from vae_lib.backend import keras, parallel_map, tf
 from vae_lib.config import UserError
 from vae_lib.losses import LOG_2PI, gaussian_kl
-from vae_lib.model import VAE
+from vae_lib.model import VAE, Posterior
 
 DECODED_AT_ONCE = 2_000_000  # pixels in one batch: larger ones leave the processor's caches and are slower
 TILE = 0.5  # the side of the squares that the latent plane is cut into
@@ -34,22 +34,35 @@ def log_sum_exp(values: np.ndarray, axis: int = -1) -> np.ndarray:
 
 
 def importance_weighted_bound(
-    model: VAE, x: np.ndarray, samples: int, *, seed: int = 0, progress: str | None = None
+    model: VAE,
+    x: np.ndarray,
+    samples: int,
+    *,
+    seed: int = 0,
+    posterior: Posterior | None = None,
+    progress: str | None = None,
 ) -> np.ndarray:
     """The importance-weighted bound with ``samples`` samples an image, (N, H, W, C) -> (N,) float64.
 
     log 1/K sum_k p(x, z_k) / q(z_k | x) with z_k from q(z | x): Burda et al. 2016, equation 8. Its expectation
-    grows with K from the ELBO towards log p(x). The noise is a function of ``seed`` and of ``samples``.
+    grows with K from the ELBO towards log p(x). The noise is a function of ``seed`` and of ``samples``. In place of
+    the encoder's q(z | x) other Gaussians can be given as ``posterior``, arrays (N, D): every one gives a bound.
     """
     if samples < 1:
         raise UserError(f"the number of importance samples must be at least 1, not {samples}.")
     at_once = max(1, DECODED_AT_ONCE // math.prod(x.shape[1:]))
     chunk = min(samples, at_once)
     images = max(1, min(500, at_once // chunk))
-    specs = [tf.TensorSpec([None, *x.shape[1:]]), tf.TensorSpec([], tf.int32), tf.TensorSpec([2], tf.int32)]
+    codes = tf.TensorSpec([None, model.config.latent_dim])
+    specs = [
+        tf.TensorSpec([None, *x.shape[1:]]),
+        codes,
+        codes,
+        tf.TensorSpec([], tf.int32),
+        tf.TensorSpec([2], tf.int32),
+    ]
 
-    def weights(batch: tf.Tensor, k: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
-        z_mean, z_log_var = model.encode(batch)
+    def weights(batch: tf.Tensor, z_mean: tf.Tensor, z_log_var: tf.Tensor, k: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
         epsilon = tf.random.stateless_normal([tf.shape(batch)[0], k, model.config.latent_dim], key)
         z = z_mean[:, None] + tf.exp(0.5 * z_log_var)[:, None] * epsilon  # (B, K, D)
         flat = tf.reshape(z, [-1, model.config.latent_dim])
@@ -61,11 +74,12 @@ def importance_weighted_bound(
     run = tf.function(weights).get_concrete_function(*specs)
 
     def part(start: int) -> np.ndarray:
-        batch = tf.constant(x[start : start + images])
-        logs = []
+        rows = slice(start, start + images)
+        batch, logs = tf.constant(x[rows]), []
+        q = model.encode(batch) if posterior is None else [tf.constant(a[rows], tf.float32) for a in posterior]
         for done in range(0, samples, chunk):
             key = tf.constant([seed, (start * samples + done) % 2**31], tf.int32)
-            logs.append(log_sum_exp(run(batch, tf.constant(min(chunk, samples - done)), key).numpy()))
+            logs.append(log_sum_exp(run(batch, *q, tf.constant(min(chunk, samples - done)), key).numpy()))
         return log_sum_exp(np.stack(logs, axis=-1)) - math.log(samples)
 
     return np.concatenate(parallel_map(part, range(0, len(x), images), progress=progress))
@@ -216,10 +230,11 @@ def _quadrature_elbo(model: VAE, x: tf.Tensor, z_mean: tf.Tensor, z_log_var: tf.
 
 
 class Gaps(NamedTuple):
-    """ELBOs of the encoder's Gaussian and of the best one found for each image, both (N,) in nats."""
+    """ELBOs (N,) in nats of the encoder's Gaussian and of the best one found for each image, and the best ones."""
 
     encoder: np.ndarray
     best: np.ndarray
+    posterior: Posterior
 
 
 def best_gaussian(model: VAE, x: np.ndarray, *, steps: int = 150, progress: str | None = None) -> Gaps:
@@ -239,22 +254,25 @@ def best_gaussian(model: VAE, x: np.ndarray, *, steps: int = 150, progress: str 
             loss = -tf.reduce_sum(_quadrature_elbo(model, batch, mean, log_var, order=4))
         return loss, tape.gradient(loss, [mean, log_var])
 
-    def ascend(batch: tf.Tensor, mean: tf.Tensor, log_var: tf.Tensor) -> np.ndarray:
+    def ascend(batch: tf.Tensor, mean: tf.Tensor, log_var: tf.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         scale = tf.exp(0.5 * log_var)  # steps in units of the posterior's own width
         shift, stretch = keras.Variable(tf.zeros_like(mean)), keras.Variable(tf.zeros_like(mean))
         optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.2, steps))
         for _ in range(steps):
             _, (d_mean, d_log_var) = loss_and_gradients(batch, mean + scale * shift, log_var + stretch)
             optimizer.apply([d_mean * scale, d_log_var], [shift, stretch])
-        return _quadrature_elbo(model, batch, mean + scale * shift, log_var + stretch, order=8).numpy()
+        mean, log_var = mean + scale * shift, log_var + stretch
+        return _quadrature_elbo(model, batch, mean, log_var, order=8).numpy(), mean.numpy(), log_var.numpy()
 
-    def part(start: int) -> tuple[np.ndarray, np.ndarray]:
+    def part(start: int) -> tuple[np.ndarray, ...]:
         batch = tf.constant(x[start : start + 50])
         mean, log_var = model.encode(batch)
         peak = tf.constant(grid[log_joint(model, batch.numpy(), grid).argmax(axis=1)], tf.float32)
         own = _quadrature_elbo(model, batch, mean, log_var, order=8).numpy()
-        ends = [ascend(batch, centre, log_var) for centre in (mean, peak)]
-        return own, np.maximum.reduce([own, *ends])
+        ends = [(own, mean.numpy(), log_var.numpy())] + [ascend(batch, centre, log_var) for centre in (mean, peak)]
+        best = np.argmax([elbo for elbo, _, _ in ends], axis=0)
+        return own, *(np.stack(column)[best, np.arange(len(best))] for column in zip(*ends, strict=True))
 
     parts = parallel_map(part, range(0, len(x), 50), progress=progress)
-    return Gaps(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    encoder, elbo, mean, log_var = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Gaps(encoder, elbo, Posterior(mean, log_var))
