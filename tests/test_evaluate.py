@@ -93,7 +93,7 @@ def test_a_sound_model_gets_no_verdict():
         ({"kl": 0.01}, "posterior collapse"),
         ({"elbo": -103.0}, "overfits"),
         ({"pixel_calibration": [{"from": 0.0, "to": 0.1, "share": 0.5, "ratio": 0.01}]}, "too wide"),
-        ({"pixel_calibration": [{"from": 0.0, "to": 0.1, "share": 0.5, "ratio": 9.0}]}, "too narrow"),
+        ({"pixel_calibration": [{"from": 0.0, "to": 0.1, "share": 0.5, "ratio": 19.0}]}, "too narrow"),
     ],
 )
 def test_what_is_off_is_named(changes, words):

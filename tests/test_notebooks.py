@@ -1,5 +1,6 @@
 """The limits of the notebook template; what the cells print is compared by nbval itself."""
 
+import ast
 import json
 import re
 import statistics
@@ -46,3 +47,27 @@ def test_a_notebook_keeps_to_the_template(path):
     assert "image/svg" not in everything
     errors = [output for cell in code for output in cell["outputs"] if output["output_type"] == "error"]
     assert not errors
+
+
+def test_the_series_is_complete_and_linked():
+    names = [path.name for path in NOTEBOOKS]
+    assert [name[:2] for name in names] == [f"{i:02d}" for i in range(9)]
+    readme = (ROOT / "README.md").read_text()
+    for name in names:
+        assert f"(notebooks/{name})" in readme
+        assert f'src="img/notebook_{name[:2]}.png"' in readme
+        assert (ROOT / "img" / f"notebook_{name[:2]}.png").stat().st_size > 1000
+
+
+def test_no_function_is_defined_twice():
+    defined = [
+        node.name
+        for path in (ROOT / "vae_lib").glob("*.py")
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and node.name != "main"
+    ]
+    for path in NOTEBOOKS:
+        cells = json.loads(path.read_text())["cells"]
+        code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+        defined += [node.name for node in ast.walk(ast.parse(code)) if isinstance(node, ast.FunctionDef)]
+    assert sorted(defined) == sorted(set(defined)), [name for name in defined if defined.count(name) > 1]

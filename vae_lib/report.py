@@ -12,7 +12,9 @@ PIXELS = {"threshold": "thresholded at 0.5", "dynamic": "dynamically binarized",
 COLLAPSED = 0.01  # nats; a dimension that carries less is not used
 LITTLE = 0.1  # nats per dimension; with less the decoder hardly listens to z
 OVERFITTED = 0.05  # of the training -ELBO
-WELL_CALIBRATED = (0.25, 4.0)  # squared error over variance; wider apart than a factor of 4 is a wrong likelihood
+# Squared error over variance. Errors much smaller than expected have one cause, larger ones two: a few images that the
+# model misjudges altogether count for many.
+WELL_CALIBRATED = (0.25, 10.0)
 
 # Figures of others, each with its protocol; nats per image, lower is better.
 PUBLISHED = (
