@@ -91,10 +91,14 @@ def test_the_recorded_bounds_are_in_their_places(run):
         assert test["amortization_gap"] > 0
 
 
-def test_none_is_overfitted_or_collapsed(run):
+def test_no_verdict_is_kept_quiet(run):
     train, test = run.metrics["train"]["elbo"], run.metrics["test"]["elbo"]
     assert train - test < 0.05 * abs(train)
-    assert report.verdict(run.config, run.metrics["test"], run.metrics["train"]) == []
+    found = report.verdict(run.config, run.metrics["test"], run.metrics["train"])
+    if run.path.name == "mnist_dynamic_20":  # the README says so: a digit needs fifteen
+        assert [sentence.split(" (")[0] for sentence in found] == ["5 of 20 latent dimensions are collapsed"]
+    else:
+        assert found == []
 
 
 @pytest.mark.parametrize(("name", "key"), BARS)
