@@ -39,7 +39,7 @@ pretrain: .venv/ready
 	$(TRAIN) --data faces --im-dim 64 --latent-dimensions 2 --epochs 30 --hold-out-sample --out pickles/faces_2
 	$(TRAIN) --data faces --im-dim 64 --latent-dimensions 6 --epochs 18 --hold-out-sample --out pickles/faces_6
 	$(TRAIN) --data faces --im-dim 64 --latent-dimensions 10 --epochs 14 --augment-encoder --hold-out-sample --out pickles/faces_10
-	$(TRAIN) --data mnist --binarize dynamic --latent-dimensions 2 --epochs 30 --batch-size 100 --augment-encoder --hold-out-sample --out pickles/mnist_dynamic_2
+	$(TRAIN) --data mnist --binarize dynamic --latent-dimensions 2 --epochs 60 --batch-size 100 --hidden-units 320 --learning-rate 0.002 --hold-out-sample --out pickles/mnist_dynamic_2
 	$(TRAIN) --data mnist --binarize dynamic --latent-dimensions 20 --epochs 40 --batch-size 100 --num-filters 64 --hold-out-sample --out pickles/mnist_dynamic_20
 	$(MAKE) numbers
 

@@ -137,3 +137,13 @@ def test_the_commands_write_pictures(command, small_run, tmp_path):
     width = 560 * (2 if command == "reconstruct" else 1)
     assert iio.imread(out).shape == (112, width)
     assert cli.main([command, str(small_run), "--count", "0", "--out", str(out), *more]) == 2
+
+
+def test_a_large_gif_gets_fewer_levels_of_grey(tmp_path, monkeypatch):
+    frames = np.random.default_rng(0).random([10, 32, 32, 1])
+    sizes = [figures.write_gif(tmp_path / "fine.gif", frames).stat().st_size]
+    monkeypatch.setattr(figures, "GIF_BYTES", sizes[0] - 1)
+    sizes.append(figures.write_gif(tmp_path / "coarse.gif", frames).stat().st_size)
+    assert sizes[1] < sizes[0]
+    levels = [len(np.unique(iio.imread(tmp_path / name))) for name in ("fine.gif", "coarse.gif")]
+    assert levels == [128, 64]

@@ -30,7 +30,7 @@ def test_a_run_comes_back_equal_in_a_fresh_process(small_run, sample):
     assert recomputed == pytest.approx(recorded, abs=1e-3)
     encodings = load_run(small_run).encodings
     codes = load_run(small_run).model.encode_arrays(small(sample).test_images)
-    np.testing.assert_allclose(encodings.z_mean, codes.z_mean, atol=1e-5)
+    np.testing.assert_allclose(encodings.z_mean, codes.z_mean, atol=5e-3)  # half precision
     np.testing.assert_array_equal(encodings.labels, small(sample).test_labels)
 
 

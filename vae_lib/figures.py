@@ -16,7 +16,8 @@ from PIL import Image
 from vae_lib.config import UserError
 
 MIN_FRAME_MS = 20  # viewers show anything shorter much slower
-GIF_LEVELS = 128  # of grey; half of the 256 takes a quarter off the file and cannot be seen
+GIF_LEVELS = (128, 64, 32)  # of grey; 128 in place of 256 takes a quarter off the file and cannot be seen
+GIF_BYTES = 8_000_000  # fewer levels are used for what would be larger, because pages refuse to show it
 
 
 def use_style() -> None:
@@ -83,10 +84,15 @@ def write_gif(path: str | os.PathLike[str], frames: np.ndarray, *, frame_ms: int
     if frame_ms < MIN_FRAME_MS or frame_ms % 10:
         raise UserError(f"a frame takes a multiple of 10 ms, at least {MIN_FRAME_MS}, not {frame_ms}.")
     target = _writable(path)
-    levels = np.round(to_bytes(frames) * ((GIF_LEVELS - 1) / 255))
-    images = np.round(levels * (255 / (GIF_LEVELS - 1))).astype(np.uint8)
+    for levels in GIF_LEVELS:
+        steps = np.round(to_bytes(frames) * ((levels - 1) / 255))
+        images = _squeeze(np.round(steps * (255 / (levels - 1))).astype(np.uint8))
+        options = {"duration": frame_ms, "loop": 0 if loop else 1, "plugin": "pillow", "extension": ".gif"}
+        content = iio.imwrite("<bytes>", images, **options)
+        if len(content) <= GIF_BYTES:
+            break
     with _staged(target) as staging:
-        iio.imwrite(staging, _squeeze(images), duration=frame_ms, loop=0 if loop else 1, plugin="pillow")
+        staging.write_bytes(content)
     return target
 
 

@@ -4,7 +4,7 @@
     model.weights.h5    Keras weights
     history.csv         one row an epoch, nats per image
     metrics.json        numbers with their protocol
-    encodings.npz       z_mean, z_log_var and label of each test image
+    encodings.npz       z_mean, z_log_var (half precision) and label of each test image
 
 The name says what such folders are called in this system; no file in them is a Python pickle. A run is
 written into ``NAME.partial`` and renamed when complete, so ``NAME`` is never half a run.
@@ -157,7 +157,8 @@ def finish_run(
     write_atomically(partial / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
     if encodings is not None:
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **encodings._asdict())
+        compact = {name: a if name == "labels" else a.astype(np.float16) for name, a in encodings._asdict().items()}
+        np.savez_compressed(buffer, **compact)
         write_atomically(partial / "encodings.npz", buffer.getvalue())
     write_config(partial, model.config, _sha256(partial / WEIGHTS))
     old = final.with_name(final.name + ".old")
@@ -248,7 +249,8 @@ def load_run(name_or_path: str | os.PathLike[str]) -> Run:
         encodings = None
         if (folder / "encodings.npz").is_file():
             with open(folder / "encodings.npz", "rb") as raw, np.load(raw, allow_pickle=False) as arrays:
-                encodings = Encodings(**{name: arrays[name] for name in Encodings._fields})
+                z_mean, z_log_var = (arrays[name].astype(np.float32) for name in Encodings._fields[:2])
+                encodings = Encodings(z_mean, z_log_var, arrays["labels"])
     except (OSError, ValueError, KeyError) as error:
         raise error if isinstance(error, UserError) else UserError(f"{folder} is damaged: {error}.") from None
     return Run(folder, config, model, history, metrics, encodings)
