@@ -60,7 +60,7 @@ def describe_codes(z_mean: np.ndarray, z_log_var: np.ndarray, *, seed: int = EVA
     itself (Hoffman and Johnson 2016), estimated from one draw of each of 2,000 components.
     """
     dim = z_mean.shape[1]
-    covariance = np.cov(z_mean, rowvar=False).reshape(dim, dim) + np.diag(np.exp(z_log_var).mean(axis=0))
+    covariance = np.cov(z_mean, rowvar=False, ddof=0).reshape(dim, dim) + np.diag(np.exp(z_log_var).mean(axis=0))
     centre = z_mean.astype(np.float64).mean(axis=0)
     log_det = np.linalg.slogdet(covariance)[1]
     report: Report = {
