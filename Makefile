@@ -8,7 +8,7 @@ export TF_CPP_MIN_LOG_LEVEL := 3
 # About two minutes of training with the full set, and a quarter of that with the small sample.
 export DEMO_EPOCHS := from vae_lib import load_data; print(20 if load_data("mnist").source == "tfds" else 80)
 
-.PHONY: demo test torture bench pretrain numbers gallery notebooks lab lint requirements clean
+.PHONY: demo test torture test-browser bench pretrain numbers gallery explorers notebooks lab lint requirements clean
 
 demo: .venv/ready
 	@epochs=$(EPOCHS); \
@@ -25,6 +25,10 @@ test: .venv/ready
 torture: .venv/ready
 	$(BIN)/python -m pytest tests -m torture -s
 
+# JupyterLab and the exported pages in a headless Chromium, which must be installed; screenshots in build/.
+test-browser: .venv/ready
+	$(BIN)/python -m pytest tests/browser -m browser -s
+
 # Everything in benchmarks/RESULTS.md; prepares .venv-bench with the peers.
 bench: .venv-bench/ready
 	.venv-bench/bin/python -m benchmarks.run
@@ -36,9 +40,9 @@ RUNS := mnist_2 fashion_mnist_2 faces_2 faces_6 faces_10 mnist_dynamic_2 mnist_d
 pretrain: .venv/ready
 	$(TRAIN) --data mnist --latent-dimensions 2 --epochs 40 --batch-size 100 --hidden-units 384 --augment-encoder --hold-out-sample --out pickles/mnist_2
 	$(TRAIN) --data fashion_mnist --latent-dimensions 2 --epochs 30 --hold-out-sample --out pickles/fashion_mnist_2
-	$(TRAIN) --data faces --im-dim 64 --latent-dimensions 2 --epochs 30 --hold-out-sample --out pickles/faces_2
-	$(TRAIN) --data faces --im-dim 64 --latent-dimensions 6 --epochs 18 --hold-out-sample --out pickles/faces_6
-	$(TRAIN) --data faces --im-dim 64 --latent-dimensions 10 --epochs 14 --augment-encoder --hold-out-sample --out pickles/faces_10
+	$(TRAIN) --data faces --im-dim 64 --latent-dimensions 2 --epochs 30 --hold-out-sample --augment-encoder --batch-size 25 --out pickles/faces_2
+	$(TRAIN) --data faces --im-dim 64 --latent-dimensions 6 --epochs 18 --batch-size 20 --augment-encoder --hold-out-sample --out pickles/faces_6
+	$(TRAIN) --data faces --im-dim 64 --latent-dimensions 10 --epochs 14 --batch-size 25 --augment-encoder --hold-out-sample --out pickles/faces_10
 	$(TRAIN) --data mnist --binarize dynamic --latent-dimensions 2 --epochs 60 --batch-size 100 --hidden-units 320 --learning-rate 0.002 --hold-out-sample --out pickles/mnist_dynamic_2
 	$(TRAIN) --data mnist --binarize dynamic --latent-dimensions 20 --epochs 40 --batch-size 100 --num-filters 64 --hold-out-sample --out pickles/mnist_dynamic_20
 	$(MAKE) numbers
@@ -64,6 +68,12 @@ gallery: .venv/ready
 	  $(BIN)/python -m vae_lib reconstruct $$run --count 60 || exit 1; \
 	  $(BIN)/python -m vae_lib samples $$run --count 60 || exit 1; \
 	done
+
+# The pages in docs/, which open from disk or from any static host.
+EXPLORERS := $(filter-out mnist_dynamic%,$(RUNS))
+explorers: .venv/ready
+	for run in $(EXPLORERS); do $(BIN)/python -m vae_lib export-html $$run --out docs/$$run.html || exit 1; done
+	$(BIN)/python -m vae_lib export-index $(EXPLORERS) --out docs
 
 # Execute the notebooks and save them with their outputs.
 notebooks: .venv/ready

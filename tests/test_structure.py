@@ -12,7 +12,7 @@ from tests.conftest import ROOT, run_python
 # A module imports only from modules before it.
 ORDER = ["config", "backend", "sources", "data", "losses", "networks", "model", "runs",
          "likelihood", "evaluate", "report", "augment", "schedules", "trainer", "checkpoints", "train", "distribution",
-         "latent", "figures", "gallery", "widgets", "progress", "flags", "cli"]  # fmt: skip
+         "latent", "figures", "gallery", "widgets", "explorer", "progress", "flags", "cli"]  # fmt: skip
 
 
 def imported(path):

@@ -182,7 +182,7 @@ def _reconstruct(args: argparse.Namespace) -> None:
     run = load_run(args.run)
     data = load_data(run.config.data, run.config.im_dim, source=args.source)
     count = _at_least_one("--count", args.count)
-    images = gallery.spread_test_images(data.test_images, data.test_labels, count)
+    images = data.test_images[gallery.spread_indices(data.test_labels, count)]
     _write_tiles(run, "reconstructions", gallery.reconstructions(run, images), args, figures)
 
 
@@ -192,6 +192,27 @@ def _write_tiles(run: Any, kind: str, picture: Any, args: argparse.Namespace, fi
     out = args.out or project_dir("img") / f"{kind}_{run.path.name}.png"
     scale = args.scale or (2 if run.config.im_dim < 64 else 1)
     print(f"wrote {figures.write_image(out, figures.enlarge(picture, scale))}")
+
+
+def _export_html(args: argparse.Namespace) -> None:
+    from vae_lib import explorer
+    from vae_lib.data import load_data
+    from vae_lib.runs import load_run
+
+    run = load_run(args.run)
+    # The sample's faces are cropped more widely than those of LFW, and an encoder misreads them.
+    data = None if run.config.data == "faces" else load_data(run.config.data, run.config.im_dim, source=args.source)
+    page = explorer.explorer_page(run, data, examples=_at_least_one("--examples", args.examples))
+    print(f"wrote {explorer.write_page(args.out or f'{run.path.name}.html', page)} ({len(page) / 1e6:.1f} MB)")
+
+
+def _export_index(args: argparse.Namespace) -> None:
+    from vae_lib import explorer
+    from vae_lib.runs import load_run
+
+    runs = [load_run(name) for name in args.runs]
+    page = explorer.index_page({f"{run.path.name}.html": run for run in runs})
+    print(f"wrote {explorer.write_page(Path(args.out) / 'index.html', page)}")
 
 
 def _at_least_one(flag: str, value: int) -> int:
@@ -208,4 +229,6 @@ COMMANDS = {
     "scoreboard": _scoreboard,
     "manifold": _manifold,
     "animate": _animate,
+    "export-html": _export_html,
+    "export-index": _export_index,
 }

@@ -146,4 +146,11 @@ def tools_parser(commands: Mapping[str, Command]) -> Parser:
     add("samples", "draw images decoded from the prior", [seed, *SIZE, out])
     source: Row = ("--source", str, "auto", "SOURCE", "where the test images come from, as for train_VAE.py")
     add("reconstruct", "draw test images beside their reconstructions", [source, *SIZE, out])
+    page: Row = ("--out", str, None, "FILE", "where to write (default: RUN.html)")
+    count: Row = ("--examples", int, 20, "N", "how many test images to put in")
+    sample: Row = ("--source", str, "sample", "SOURCE", "where the test images come from, as for train_VAE.py")
+    add("export-html", "write a run as one HTML file with sliders that works offline", [page, count, sample])
+    folder: Row = ("--out", str, ".", "FOLDER", "the folder of the exported pages")
+    index = add("export-index", "write index.html beside exported pages", [folder], takes_run=False)
+    index.add_argument("runs", nargs="+", metavar="RUN", help="a run that was exported as RUN.html")
     return parser

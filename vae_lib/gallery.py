@@ -66,13 +66,13 @@ def samples(run: Run, n: int = 100, *, seed: int = 0, columns: int = 10) -> np.n
     return figures.tile(figures.to_bytes(run.model.sample(n, seed).numpy()), columns)
 
 
-def spread_test_images(images: np.ndarray, labels: np.ndarray, n: int) -> np.ndarray:
-    """``n`` images that take turns through the labels, in the order of the set, (N, H, W, C) -> (n, H, W, C)."""
+def spread_indices(labels: np.ndarray, n: int) -> np.ndarray:
+    """The indices of ``n`` images that take turns through their labels, in the order of the set, (N,) -> (n,)."""
     order = np.argsort(labels, kind="stable")
     _, counts = np.unique(labels, return_counts=True)
     rank = np.empty(len(labels), int)
     rank[order] = np.concatenate([np.arange(count) for count in counts])  # how many of its label came before
-    return images[np.lexsort([labels, rank])[:n]]
+    return np.lexsort([labels, rank])[:n]
 
 
 def default_scale(im_dim: int) -> int:

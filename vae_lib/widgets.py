@@ -74,6 +74,9 @@ class Explorer(widgets.VBox):
         super().__init__([widgets.HBox(pictures), widgets.VBox(controls)])
         self._update()
 
+    def __repr__(self) -> str:
+        return f"Explorer({self.run.path.name!r})"
+
     @property
     def z(self) -> np.ndarray:
         """The code that the sliders show, (D,)."""

@@ -1,0 +1,171 @@
+"""Every notebook in the real JupyterLab: Run All, and the sliders under keyboard and mouse."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+
+import numpy as np
+import pytest
+
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.browser
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+CELLS_TIMEOUT = 900  # seconds for all the cells of one notebook
+EXPLORER = ".jp-OutputArea-output .widget-vbox:has(> .widget-hbox .widget-image)"
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """JupyterLab on a free port with its token, on copies of the notebooks without outputs: (address, folder)."""
+    home = tmp_path_factory.mktemp("lab")
+    folder = home / "notebooks"
+    folder.mkdir()
+    for path in NOTEBOOKS:
+        notebook = json.loads(path.read_text())
+        for cell in notebook["cells"]:
+            if cell["cell_type"] == "code":
+                cell |= {"outputs": [], "execution_count": None}
+        (folder / path.name).write_text(json.dumps(notebook))
+    places = ("JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")
+    env = os.environ | {name: str(home / name.lower()) for name in places}
+    root = ["--allow-root"] if os.geteuid() == 0 else []
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", "--port=0", *root, str(folder)]
+    with open(home / "log.txt", "w") as log:
+        process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
+    try:
+        yield *_address(home, process), folder
+    finally:
+        process.terminate()
+        process.wait(30)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _address(home, process):
+    until = time.monotonic() + 60
+    while time.monotonic() < until and process.poll() is None:
+        for record in (home / "jupyter_runtime_dir").glob("jpserver-*.json"):
+            server = json.loads(record.read_text())
+            return server["url"], server["token"]
+        time.sleep(0.2)
+    pytest.fail((home / "log.txt").read_text())
+
+
+def kernel_is_idle(url, token):
+    request = urllib.request.Request(f"{url}api/sessions", headers={"Authorization": f"token {token}"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return all(session["kernel"]["execution_state"] == "idle" for session in json.load(answer))
+
+
+def run_all(browser, lab, name):
+    """Open a notebook, run all its cells and wait; the page and the saved notebook."""
+    url, token, folder = lab
+    page = browser.new_page(viewport={"width": 1300, "height": 1000})
+    page.goto(f"{url}lab/tree/{name}?token={token}&reset")
+    page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=90_000)
+    page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(timeout=90_000)
+    page.locator('.lm-MenuBar-itemLabel:text-is("Run")').click()
+    page.locator('.lm-Menu-itemLabel:text-is("Run All Cells")').click()
+    until = time.monotonic() + CELLS_TIMEOUT
+    while True:
+        time.sleep(1)
+        page.keyboard.press("Control+s")
+        notebook = json.loads((folder / name).read_text())
+        code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+        failed = [o for cell in code for o in cell["outputs"] if o["output_type"] == "error"]
+        allowed = sum("raises-exception" in cell["metadata"].get("tags", []) for cell in code)
+        assert len(failed) <= allowed, failed[-1]["ename"] + ": " + failed[-1]["evalue"]
+        if all(cell["execution_count"] for cell in code) and kernel_is_idle(url, token):
+            return page, notebook
+        assert time.monotonic() < until, f"{name} still runs after {CELLS_TIMEOUT} s"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_run_all(browser, lab, screenshots, path):
+    page, notebook = run_all(browser, lab, path.name)
+    wide = page.viewport_size["width"]
+    page.set_viewport_size({"width": wide, "height": 4000})
+    page.locator(".jp-Notebook .jp-Cell").first.scroll_into_view_if_needed()
+    time.sleep(1)
+    page.screenshot(path=screenshots / f"{path.stem}.png")
+    page.keyboard.press("Control+End")
+    for broken in ("Error displaying widget", "Loading widget", "Widget not found", "model not found"):
+        assert page.get_by_text(broken).count() == 0, broken
+    outputs = [o for cell in notebook["cells"] for o in cell.get("outputs", [])]
+    assert not [o for o in outputs if o.get("name") == "stderr"]
+    if path.stem.startswith("05"):
+        widgets = sum("application/vnd.jupyter.widget-view+json" in o.get("data", {}) for o in outputs)
+        assert widgets >= 2
+        page.set_viewport_size({"width": wide, "height": 1000})
+        use_the_sliders(page, screenshots)
+    page.close()
+
+
+def use_the_sliders(page, screenshots):
+    explorer = page.locator(EXPLORER).first
+    explorer.scroll_into_view_if_needed()
+    image = explorer.locator("img").first
+    handles, readouts = explorer.locator(".noUi-handle"), explorer.locator(".widget-readout")
+
+    def source():
+        return image.get_attribute("src")
+
+    def changed(before):
+        until = time.monotonic() + 5
+        while source() == before:
+            assert time.monotonic() < until, "the picture does not change"
+            time.sleep(0.01)
+        return True
+
+    explorer.get_by_role("button", name="Reset").click()
+    time.sleep(0.5)
+    assert handles.count() == 2
+    for i in range(handles.count()):
+        before = source()
+        handles.nth(i).focus()
+        page.keyboard.press("ArrowRight")
+        assert changed(before)
+        assert float(readouts.nth(i).inner_text()) == pytest.approx(0.01)
+        before = source()
+        box = handles.nth(i).bounding_box()
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 60, box["y"] + box["height"] / 2, steps=4)
+        page.mouse.up()
+        assert changed(before)
+        assert float(readouts.nth(i).inner_text()) > 0.3
+    page.screenshot(path=screenshots / "05_moved.png")
+    for name, wanted in (("Random draw", False), ("Reset", True)):
+        before = source()
+        explorer.get_by_role("button", name=name).click()
+        assert changed(before)
+        time.sleep(0.3)
+        assert all(float(text) == 0 for text in readouts.all_inner_texts()) == wanted
+    time.sleep(1)
+    times = key_to_picture(page, image.element_handle(), handles.first)
+    median, late = np.quantile(times, [0.5, 0.95])
+    print(f"\nkey press to changed picture: median {median:.0f} ms, 95th percentile {late:.0f} ms of {len(times)} moves")
+    assert median < 60
+    assert late < 120
+
+
+def key_to_picture(page, image, handle, moves=100):
+    """Milliseconds from each key press to the next picture that has loaded."""
+    page.evaluate(
+        """image => {
+          window.moves = [];
+          document.addEventListener("keydown", () => { window.pressed = performance.now(); }, true);
+          image.addEventListener("load", () => { window.moves.push(performance.now() - window.pressed); });
+        }""",
+        image,
+    )
+    handle.focus()
+    for i in range(moves):
+        page.keyboard.press("ArrowRight" if i < moves // 2 else "ArrowLeft")
+        page.wait_for_function("count => window.moves.length >= count", arg=i + 1, polling=5, timeout=5000)
+    return page.evaluate("window.moves")

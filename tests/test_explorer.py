@@ -1,0 +1,139 @@
+"""The exported page without a browser: what is written, and that it is complete. tests/browser opens it."""
+
+import base64
+import json
+import re
+
+import numpy as np
+import pytest
+
+from tests.conftest import ROOT, exit_status, small
+from vae_lib import explorer, losses
+from vae_lib.backend import keras, tf
+from vae_lib.cli import main
+from vae_lib.config import UserError, VAEConfig
+from vae_lib.model import VAE
+from vae_lib.runs import load_run, save_run
+
+SHIPPED = ("mnist_2", "fashion_mnist_2", "faces_2", "faces_6", "faces_10")
+
+
+def content(page):
+    return json.loads(re.search(r'<script type="application/json" id="content">(.*?)</script>', page, re.DOTALL)[1])
+
+
+def unpacked(text, dtype):
+    return np.frombuffer(base64.b64decode(text), dtype)
+
+
+def decoded(packed, z):
+    """The packed decoder's logits for one code, in NumPy: what the page's JavaScript does, written independently."""
+    weights, columns = unpacked(packed["weights"], "<i2"), unpacked(packed["columns"], "<f4").reshape(-1, 2)
+    x = np.asarray(z, np.float64)[None, None]  # (H, W, C)
+    for layer in packed["layers"]:
+        kind = layer["kind"]
+        if kind in ("dense", "conv"):
+            K, N = layer["K"], layer["N"]
+            kernel = weights[: K * N].reshape(K, N) * columns[:N, 0]
+            size = layer.get("size", 1)
+            height, width = x.shape[:2]
+            padded = np.pad(x, [(size // 2, size // 2)] * 2 + [(0, 0)])
+            rows = [padded[dy : dy + height, dx : dx + width] for dy in range(size) for dx in range(size)]
+            x = np.concatenate(rows, axis=-1) @ kernel + columns[:N, 1]
+            weights, columns = weights[K * N :], columns[N:]
+            if layer["gelu"]:
+                x = tf.nn.gelu(x, approximate=False).numpy()
+        elif kind == "reshape":
+            x = x.reshape(layer["height"], layer["width"], layer["channels"])
+        elif kind == "depth_to_space":
+            b, (height, width, channels) = layer["block"], x.shape
+            x = x.reshape(height, width, b, b, channels // b**2).transpose(0, 2, 1, 3, 4)
+            x = x.reshape(height * b, width * b, channels // b**2)
+        else:
+            top, left = layer["top"], layer["left"]
+            x = x[top : top + layer["height"], left : left + layer["width"]]
+    assert not weights.size
+    assert not columns.size
+    return x
+
+
+@pytest.mark.parametrize(("im_dim", "channels"), [(28, 1), (64, 1), (33, 3), (8, 1)])
+def test_the_packed_decoder_is_the_decoder(im_dim, channels):
+    model = VAE(VAEConfig(3, im_dim=im_dim, channels=channels, num_filters=4, hidden_units=10, likelihood="gaussian"))
+    for weight in model.decoder.weights:  # biases start at zero, where nothing could be missed
+        weight.assign_add(tf.random.stateless_normal(weight.shape, [1, 2], stddev=0.1))
+    z = np.array([0.3, -1.2, 2.0], np.float32)
+    expected = model.decode_logits(z[None])[0].numpy()
+    np.testing.assert_allclose(decoded(explorer.packed_decoder(model.decoder), z), expected, atol=2e-3)
+
+
+def test_unknown_layers_are_refused():
+    decoder = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3), keras.layers.LeakyReLU()])
+    with pytest.raises(UserError, match="LeakyReLU"):
+        explorer.packed_decoder(decoder)
+
+
+def test_the_page_is_complete_in_itself(small_run, sample):
+    page = explorer.explorer_page(load_run(small_run), small(sample), examples=12)
+    assert "{{" not in page.replace("{{x", "")
+    assert "default-src 'none'" in page
+    addresses = re.findall(r'(?:src|href)\s*=\s*["\']?([^"\'>\s]+)', page)
+    assert all(address.startswith(("data:", "run.map")) for address in addresses), addresses
+    assert not re.search(r"https?://|\bimport\b\s*\(|fetch\(|XMLHttpRequest", page)
+    inside = content(page)
+    assert len(inside["examples"]["codes"]) == len(inside["examples"]["labels"]) == 12
+    assert len(unpacked(inside["examples"]["pixels"], np.uint8)) == 12 * 28 * 28
+    assert inside["points"]["names"] == [str(i) for i in range(10)]
+    assert sorted(inside["order"]) == [0, 1]
+    assert inside["kl"][inside["order"][0]] >= inside["kl"][inside["order"][1]]
+
+
+def test_text_from_a_run_cannot_become_markup(tmp_path):
+    run = load_run(save_run(tmp_path / "<b>x", VAE(VAEConfig(2, num_filters=4, hidden_units=8))))
+    run.metrics["made_by"] = {"command": "</script><script>alert(1)</script>{{script}}"}
+    page = explorer.explorer_page(run)
+    assert "alert(1)</script>" not in page
+    assert "<title>&lt;b&gt;x" in page
+    assert content(page)["card"][-1][1] == run.metrics["made_by"]["command"]
+
+
+def test_a_run_without_encodings_or_test_images(tmp_path):
+    run = load_run(save_run(tmp_path / "plain", VAE(VAEConfig(5, num_filters=4, hidden_units=8))))
+    inside = content(explorer.explorer_page(run))
+    assert inside["points"]["codes"] == ""
+    assert inside["examples"]["codes"] == []
+    assert inside["plane"]["x"] == [1, 1, 1, 0, 0]
+
+
+def test_the_mean_of_the_likelihood_is_named():
+    """The page has two formulas: the one for continuous Bernoulli pixels is checked here at a few points."""
+    script = (explorer.PAGE / "decoder.js").read_text()
+    assert "0.5 + 0.5 / Math.tanh(0.5 * l) - 1 / l" in script
+    logits = np.array([-30.0, -2.0, 0.5, 7.0], np.float32)
+    formula = 0.5 + 0.5 / np.tanh(0.5 * logits) - 1 / logits
+    np.testing.assert_allclose(losses.continuous_bernoulli_mean(logits), formula, atol=1e-6)
+
+
+def test_the_commands_write_pages(small_run, tmp_path, capsys):
+    assert main(["export-html", str(small_run), "--out", str(tmp_path / "small.html"), "--examples", "3"]) == 0
+    assert main(["export-index", str(small_run), "--out", str(tmp_path)]) == 0
+    assert len(content((tmp_path / "small.html").read_text())["examples"]["codes"]) == 3
+    assert 'href="small.html"' in (tmp_path / "index.html").read_text()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["index.html", "small.html"]
+    capsys.readouterr()
+    assert exit_status(main, ["export-html", str(small_run), "--out", str(tmp_path / "small.html" / "x.html")]) == 2
+    assert exit_status(main, ["export-html", str(small_run), "--examples", "0"]) == 2
+    assert exit_status(main, ["export-index", "nothing_like_it"]) == 2
+    assert capsys.readouterr().err.count("\n") == 3
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_pages_hold_the_shipped_weights(name):
+    page = (ROOT / "docs" / f"{name}.html").read_text()
+    run = load_run(ROOT / "pickles" / name)
+    inside = content(page)
+    assert inside["decoder"] == explorer.packed_decoder(run.model.decoder)
+    assert inside["card"] == [list(row) for row in explorer._card(run)]
+    for asset in ("style.css", "decoder.js", "explorer.js"):
+        assert (explorer.PAGE / asset).read_text() in page, f"make explorers: {asset} has changed"
+    assert f'href="{name}.html"' in (ROOT / "docs" / "index.html").read_text()

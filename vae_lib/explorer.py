@@ -1,0 +1,235 @@
+"""A run as one HTML file: sliders, map and decoder in a page that opens from disk, without a kernel or a network."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from IPython.display import HTML
+from PIL import Image
+
+from vae_lib import gallery, latent, report
+from vae_lib.backend import keras
+from vae_lib.config import UserError
+from vae_lib.data import ImageData
+from vae_lib.evaluate import kl_per_dimension
+from vae_lib.networks import DepthToSpace
+from vae_lib.runs import Run, write_atomically
+
+PAGE = Path(__file__).with_name("page")
+MAP_SIDE = 1120  # at most, in pixels, of the picture behind the map
+SPIRAL = 40  # tiles along a side of the grid that the walk visits
+POINTS = 3000  # encoded test images on the map, at most
+CODE_STEP = 1 / 4096  # encoded test images are rounded to it
+
+
+def _base64(array: np.ndarray) -> str:
+    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
+
+
+def _described(layer: keras.Layer) -> dict[str, Any] | None:
+    """A decoder layer as the page's JavaScript knows it, without its weights; None where it does nothing."""
+    match layer:
+        case keras.layers.Dense():
+            rows, columns = layer.kernel.shape
+            return {"kind": "dense", "K": rows, "N": columns, "gelu": layer.activation is not keras.activations.linear}
+        case keras.layers.Conv2D():
+            size, _, channels, columns = layer.kernel.shape
+            gelu = layer.activation is not keras.activations.linear
+            return {"kind": "conv", "K": size * size * channels, "N": columns, "size": size, "gelu": gelu}
+        case keras.layers.Reshape():
+            return {"kind": "reshape"} | dict(zip(("height", "width", "channels"), layer.target_shape, strict=True))
+        case DepthToSpace():
+            return {"kind": "depth_to_space", "block": layer.block}
+        case keras.layers.Cropping2D():
+            (top, _), (left, _) = layer.cropping
+            height, width = layer.output.shape[1:3]
+            return {"kind": "crop", "top": top, "left": left, "height": height, "width": width}
+    raise UserError(f"the page cannot show a decoder with a layer of type {type(layer).__name__}.")
+
+
+def packed_decoder(decoder: keras.Sequential) -> dict[str, Any]:
+    """The decoder as a list of layers and two base64 blocks: weights in 16 bits, and each column's scale and bias.
+
+    A weight is its 16-bit integer times the scale of its column, the largest of the column over 32,767: at most
+    1.6e-5 of it is lost, thirty times less than in half precision.
+    """
+    weights, columns = [], []
+    layers = [_described(layer) for layer in decoder.layers]
+    for layer in decoder.layers:
+        if layer.weights:
+            kernel, bias = (np.asarray(w, np.float32) for w in layer.get_weights())
+            kernel = kernel.reshape(-1, kernel.shape[-1])  # (K, N)
+            scale = np.maximum(np.abs(kernel).max(axis=0), 1e-12) / 32767
+            weights.append(np.rint(kernel / scale).astype("<i2").ravel())
+            columns.append(np.stack([scale, bias], axis=-1).astype("<f4").ravel())
+    return {
+        "layers": layers,
+        "weights": _base64(np.concatenate(weights)),
+        "columns": _base64(np.concatenate(columns)),
+    }
+
+
+def _data_uri(picture: np.ndarray) -> str:
+    """A picture (H, W, C) uint8 as a data address, JPEG, which shows tiles in a fifth of PNG's size."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture).save(buffer, "JPEG", quality=80)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _plane(run: Run) -> dict[str, list[float]]:
+    """Centre and two axes of the plane that the map shows: z = centre + a * x + b * y."""
+    corners = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    if run.config.latent_dim <= 2 or run.encodings is None:
+        codes = latent.diagonal_plane(corners, run.config.latent_dim)
+    else:
+        codes = latent.principal_plane(corners, run.encodings.z_mean)
+    centre, x, y = codes[0], codes[1] - codes[0], codes[2] - codes[0]
+    return {"centre": centre.tolist(), "x": x.tolist(), "y": y.tolist()}
+
+
+def _points(run: Run, names: tuple[str, ...]) -> dict[str, Any]:
+    """Encoded test images for the map, and their classes where there are few enough to colour."""
+    if run.encodings is None:
+        return {"codes": "", "labels": "", "names": []}
+    z_mean, labels = run.encodings.z_mean[:POINTS], run.encodings.labels[:POINTS]
+    codes = np.clip(np.rint(z_mean / CODE_STEP), -32768, 32767).astype("<i2")
+    few = 1 < len(names) <= 10
+    return {
+        "codes": _base64(codes),
+        "labels": _base64(labels.astype(np.uint8)) if few else "",
+        "names": list(names) if few else [],
+    }
+
+
+def _card(run: Run) -> list[tuple[str, str]]:
+    """What the page says of the run: data, network, and the numbers with their protocol."""
+    config, test = run.config, run.metrics.get("test", {})
+    rows = [
+        ("data", report.describe_task(config, config.data_source or "sample")),
+        ("latent dimensions", str(config.latent_dim)),
+        ("likelihood", str(config.likelihood).replace("_", " ")),
+        ("training", f"{config.epochs} epochs, seed {config.seed}"),
+    ]
+    if "elbo" in test:
+        rows.append(("test ELBO", f"{test['elbo']:.2f} \N{PLUS-MINUS SIGN} {test['elbo_error']:.2f} nats an image"))
+    if "bits_per_pixel" in test:
+        rows.append(("bits per pixel", f"{test['bits_per_pixel']:.3f}"))
+    if "log_px" in test:
+        rows.append(("log p(x), integrated", f"{test['log_px']:.2f} nats an image"))
+    if "images" in test:
+        rows.append(("protocol", f"{test['images']:,} test images, one noise sample each, seed {test['seed']}"))
+    if command := run.metrics.get("made_by", {}).get("command"):
+        rows.append(("made by", command))
+    return rows
+
+
+def _examples(run: Run, data: ImageData | None, count: int) -> dict[str, Any]:
+    """Codes to start from: of test images, which the page then shows too, or else of the run's own encoded ones."""
+    if data is None:
+        codes = np.zeros([0, run.config.latent_dim]) if run.encodings is None else run.encodings.z_mean[:count]
+        return {"pixels": "", "codes": np.round(codes, 3).tolist(), "labels": []}
+    indices = gallery.spread_indices(data.test_labels, count)
+    images = data.test_images[indices]
+    return {
+        "pixels": _base64(images),
+        "codes": np.round(run.model.encode_arrays(images).z_mean, 3).tolist(),
+        "labels": [data.label_names[i].replace("_", " ") for i in data.test_labels[indices]],
+    }
+
+
+def explorer_page(run: Run, data: ImageData | None = None, *, examples: int = 20, map_side: int = MAP_SIDE) -> str:
+    """The run's explorer as HTML, complete in itself: styles, scripts, weights and pictures are inside.
+
+    ``data`` gives the names of the classes and ``examples`` test images to start from; without it the page starts
+    from codes of the run's own test images, which it shows decoded. ``map_side`` limits the picture behind the map,
+    in pixels, and with it the size of the page. Raises `UserError` for a decoder with layers that the page lacks.
+    """
+    config = run.config
+    kl = np.zeros(config.latent_dim)
+    if run.encodings is not None:
+        kl = kl_per_dimension(run.encodings.z_mean, run.encodings.z_log_var)
+    tiles = max(4, min(SPIRAL, map_side // config.im_dim))
+    names = data.label_names if data is not None else ()
+    content = {
+        "name": run.path.name,
+        "side": config.im_dim,
+        "channels": config.channels,
+        "mean": "continuous_bernoulli" if config.likelihood == "continuous_bernoulli" else "sigmoid",
+        "decoder": packed_decoder(run.model.decoder),
+        "order": np.argsort(-kl, kind="stable").tolist(),
+        "kl": np.round(kl, 3).tolist(),
+        "quantiles": latent.DEFAULT_QUANTILES,
+        "plane": _plane(run),
+        "spiral": {"tiles": SPIRAL, "order": latent.spiral(SPIRAL).ravel().tolist()},
+        "map": _data_uri(gallery.manifold(run, latent.axis_values(tiles))),
+        "points": _points(run, names) | {"step": CODE_STEP},
+        "examples": _examples(run, data, examples),
+        "card": _card(run),
+    }
+    return _filled(
+        "explorer.html",
+        {
+            "title": html.escape(f"{run.path.name}: a latent space to explore"),
+            "style": _asset("style.css"),
+            "content": json.dumps(content).replace("<", "\\u003c"),
+            "script": _asset("decoder.js") + _asset("explorer.js"),
+        },
+    )
+
+
+def index_page(runs: Mapping[str, Run]) -> str:
+    """A page that links the explorers, ``{file name: run}``, each with a picture of its latent plane."""
+    return _filled(
+        "index.html", {"style": _asset("style.css"), "cards": "\n".join(_index_cards(runs)), "title": "Latent spaces"}
+    )
+
+
+def _index_cards(runs: Mapping[str, Run]) -> Iterator[str]:
+    for file, run in runs.items():
+        tiles = max(4, 280 // run.config.im_dim)
+        picture = _data_uri(gallery.manifold(run, latent.axis_values(tiles)))
+        task = html.escape(report.describe_task(run.config, run.config.data_source or "sample"))
+        name = html.escape(run.path.name)
+        yield (
+            f'<li><a href="{html.escape(file)}"><img src="{picture}" alt="" width="280" height="280">'
+            f"<strong>{name}</strong><span>{task}; {run.config.latent_dim} latent dimensions</span></a></li>"
+        )
+
+
+def embedded(page: str, height: int = 1000) -> HTML:
+    """A page as the output of a notebook cell, ``height`` pixels tall: alive wherever the notebook's HTML is shown."""
+    frame = f'<iframe srcdoc="{html.escape(page)}" title="explorer" width="100%" height="{height}" frameborder="0">'
+    return HTML(f"{frame}</iframe>")
+
+
+def write_page(path: str | os.PathLike[str], page: str) -> Path:
+    """Write a page; whatever stood at ``path`` stays until the new one is whole. Raises `UserError`."""
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(target, page.encode())
+    except OSError as error:
+        raise UserError(f"cannot write {target}: {error.strerror}.") from None
+    return target
+
+
+def _asset(name: str) -> str:
+    return (PAGE / name).read_text("utf-8")
+
+
+def _filled(template: str, parts: Mapping[str, str]) -> str:
+    """A template with every ``{{name}}`` replaced; what is put in is not searched again."""
+    text = _asset(template)
+    pieces = []
+    for before in text.split("{{"):
+        name, found, after = before.partition("}}")
+        pieces.append(parts[name] + after if found and name in parts else ("{{" + before if pieces else before))
+    return "".join(pieces)
