@@ -12,7 +12,7 @@ from tests.browser.conftest import ARGUMENTS, chromium_path
 from tests.conftest import ROOT
 
 SIZE = {"width": 960, "height": 700}
-WIDTH = 600  # of the animation
+WIDTH = 480  # of the animation
 FRAME_MS = 90
 
 
@@ -26,7 +26,8 @@ def main() -> None:
         def keep() -> None:
             page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
             shot = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-            frames.append(np.asarray(shot.resize((WIDTH, WIDTH * SIZE["height"] // SIZE["width"]))))
+            small = shot.resize((WIDTH, WIDTH * SIZE["height"] // SIZE["width"]))
+            frames.append(np.asarray(small.quantize(64).convert("RGB")))
 
         page.locator("#sliders input").first.focus()
         for _ in range(12):
