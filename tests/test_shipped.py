@@ -19,7 +19,7 @@ BARS = {  # nats per image on the whole test set, lower is better
     ("mnist_dynamic_2", "log_px"): 133.0,
     ("mnist_dynamic_20", "iwae_5000"): 84.5,
 }
-# Bits per pixel better than the plain recipe's. Two or six dimensions hold too little of a face for a larger difference.
+# Bits per pixel better than the plain recipe's. Two or six dimensions hold too little of a face for more.
 GREY_BARS = {"fashion_mnist_2": 0.05, "faces_2": 0.02, "faces_6": 0.03, "faces_10": 0.05}
 
 

@@ -50,7 +50,7 @@ def save(folder: Path, state: State) -> Path:
     }
     arrays = {f"a{i:04d}": array for i, array in enumerate([*state.variables, *state.best])}
     buffer = io.BytesIO()
-    np.savez(buffer, header=np.array(json.dumps(header)), losses=state.losses, **arrays)
+    np.savez(buffer, allow_pickle=False, header=np.array(json.dumps(header)), losses=state.losses, **arrays)
     path = checkpoints / f"{len(state.history):06d}-{len(state.losses):09d}.npz"
     write_atomically(path, buffer.getvalue())
     half_written = checkpoints.glob(".*")  # by a process that was killed meanwhile

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from IPython.display import HTML
 from PIL import Image
 
 from vae_lib import gallery, latent, report
@@ -204,10 +203,18 @@ def _index_cards(runs: Mapping[str, Run]) -> Iterator[str]:
         )
 
 
-def embedded(page: str, height: int = 1000) -> HTML:
+class EmbeddedPage:
     """A page as the output of a notebook cell, ``height`` pixels tall: alive wherever the notebook's HTML is shown."""
-    frame = f'<iframe srcdoc="{html.escape(page)}" title="explorer" width="100%" height="{height}" frameborder="0">'
-    return HTML(f"{frame}</iframe>")
+
+    def __init__(self, page: str, height: int = 1000) -> None:
+        self.page, self.height = page, height
+
+    def __repr__(self) -> str:
+        return f"EmbeddedPage({len(self.page)} characters)"
+
+    def _repr_html_(self) -> str:
+        size = f'width="100%" height="{self.height}" style="border: 0"'
+        return f'<iframe title="explorer" {size} srcdoc="{html.escape(self.page)}"></iframe>'
 
 
 def write_page(path: str | os.PathLike[str], page: str) -> Path:
@@ -228,7 +235,7 @@ def _asset(name: str) -> str:
 def _filled(template: str, parts: Mapping[str, str]) -> str:
     """A template with every ``{{name}}`` replaced; what is put in is not searched again."""
     text = _asset(template)
-    pieces = []
+    pieces: list[str] = []
     for before in text.split("{{"):
         name, found, after = before.partition("}}")
         pieces.append(parts[name] + after if found and name in parts else ("{{" + before if pieces else before))

@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import imageio.v3 as iio
 import matplotlib.pyplot as plt
@@ -87,8 +88,8 @@ def write_gif(path: str | os.PathLike[str], frames: np.ndarray, *, frame_ms: int
     for levels in GIF_LEVELS:
         steps = np.round(to_bytes(frames) * ((levels - 1) / 255))
         images = _squeeze(np.round(steps * (255 / (levels - 1))).astype(np.uint8))
-        options = {"duration": frame_ms, "loop": 0 if loop else 1, "plugin": "pillow", "extension": ".gif"}
-        content = iio.imwrite("<bytes>", images, **options)
+        options: dict[str, Any] = {"duration": frame_ms, "loop": 0 if loop else 1, "plugin": "pillow"}
+        content: Any = iio.imwrite("<bytes>", images, extension=".gif", **options)
         if len(content) <= GIF_BYTES:
             break
     with _staged(target) as staging:

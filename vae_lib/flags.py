@@ -78,7 +78,7 @@ def training_parser() -> Parser:
     text = "Train a variational auto-encoder and save it as a run under pickles/."
     parser = Parser(prog="train_VAE.py", description=text, formatter_class=_Help)
     _add(parser, DOCUMENTED)
-    latent = {"type": int, "required": True, "dest": "latent_dim", "metavar": "D"}
+    latent: dict[str, Any] = {"type": int, "required": True, "dest": "latent_dim", "metavar": "D"}
     parser.add_argument("-l", "--latent-dimensions", help="dimensions of the latent space", **latent)
     further = parser.add_argument_group("further options")
     _add(further, [*FURTHER, STRATEGY])

@@ -142,7 +142,7 @@ def _read_split(tfds: Any, builder: Any, split: str, im_dim: int) -> Split:
     return Split(resize_all(images, im_dim), labels.astype(np.int64))
 
 
-def _read_faces(examples: Iterable[dict[str, np.ndarray]], im_dim: int) -> Splits:
+def _read_faces(examples: Iterable[dict[str, Any]], im_dim: int) -> Splits:
     """LFW people as grey crops, the test set holding about a tenth of the people and all of their pictures."""
     images, people = [], []
     for example in examples:

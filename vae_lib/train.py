@@ -44,7 +44,7 @@ def fit(
     after_epoch: AfterEpoch | None = None,
     strategy: tf.distribute.Strategy | None = None,
     state: State | None = None,
-    save: Callable[[State], None] | None = None,
+    save: Callable[[State], object] | None = None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> list[Row]:
     """Train ``model`` for its config's epochs; returns the history, one row an epoch in nats per image.

@@ -204,9 +204,10 @@ class Trainer:
 
     def run_steps(self, plan: tuple[tf.Tensor, tf.Tensor], start: int, stop: int, first_step: int, stream: Any) -> Any:
         """Run steps in the config's mode, (stop - start, 2)."""
-        numbers = [tf.constant(number, tf.int32) for number in (start, stop, first_step)]
+        numbers: list[Any] = [tf.constant(number, tf.int32) for number in (start, stop, first_step)]
         if self.config.mode == "eager":
-            return self._run_steps(*plan, *numbers, stream).numpy()
+            eagerly: Any = self._run_steps
+            return eagerly(*plan, *numbers, stream).numpy()
         if self._graph is None:
             batch = self.config.batch_size
             specs = [tf.TensorSpec([None, batch], tf.int32), tf.TensorSpec([None, batch], tf.float32)]

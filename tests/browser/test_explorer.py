@@ -60,7 +60,8 @@ def picture(page):
 def test_the_page_decodes_as_tensorflow_does(visit, name):
     run = load_run(ROOT / "pickles" / name)
     z = np.random.default_rng(0).standard_normal([200, run.config.latent_dim]).astype(np.float32)
-    shown = np.array(visit(name).evaluate("codes => codes.map(z => Array.from(explorer.decoder.decode(z)))", z.tolist()))
+    decode = "codes => codes.map(z => Array.from(explorer.decoder.decode(z)))"
+    shown = np.array(visit(name).evaluate(decode, z.tolist()))
     expected = run.model.decode_arrays(z).reshape(200, -1)
     difference = np.abs(shown - expected).max()
     print(f"\n{name}: largest difference of a pixel {255 * difference:.3f} / 255")

@@ -35,7 +35,7 @@ def points(angle: np.ndarray, size: np.ndarray, x: np.ndarray, y: np.ndarray) ->
     cos, sin = np.cos(np.deg2rad(angle))[..., None], np.sin(np.deg2rad(angle))[..., None]
     columns = x[..., None] + size[..., None] * (cos * GRID[0] - sin * GRID[1])
     rows = y[..., None] + size[..., None] * (sin * GRID[0] + cos * GRID[1])
-    return (np.clip(a, 0, SIDE - 1).astype(np.int16) for a in (rows, columns))
+    return np.clip(rows, 0, SIDE - 1).astype(np.int16), np.clip(columns, 0, SIDE - 1).astype(np.int16)
 
 
 def upright(pictures: np.ndarray, patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
