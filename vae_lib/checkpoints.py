@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,9 +49,9 @@ def save(folder: Path, state: State) -> Path:
         "command": state.command,
         "variables": len(state.variables),
     }
-    arrays = {f"a{i:04d}": array for i, array in enumerate([*state.variables, *state.best])}
+    arrays: dict[str, Any] = {f"a{i:04d}": array for i, array in enumerate([*state.variables, *state.best])}
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, header=np.array(json.dumps(header)), losses=state.losses, **arrays)
+    np.savez(buffer, header=np.array(json.dumps(header)), losses=state.losses, **arrays)
     path = checkpoints / f"{len(state.history):06d}-{len(state.losses):09d}.npz"
     write_atomically(path, buffer.getvalue())
     half_written = checkpoints.glob(".*")  # by a process that was killed meanwhile
