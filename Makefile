@@ -80,7 +80,7 @@ notebooks: .venv/ready
 	$(BIN)/python notebooks/execute.py
 
 lab: .venv/ready
-	$(BIN)/jupyter lab --notebook-dir=notebooks
+	$(BIN)/jupyter lab --config=notebooks/jupyter_config.py --notebook-dir=notebooks
 
 lint: .venv/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

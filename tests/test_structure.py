@@ -10,7 +10,7 @@ import yaml
 from tests.conftest import ROOT, run_python
 
 # A module imports only from modules before it.
-ORDER = ["config", "backend", "sources", "data", "losses", "networks", "model", "runs",
+ORDER = ["config", "backend", "sources", "data", "losses", "networks", "limits", "model", "trust", "runs",
          "likelihood", "evaluate", "report", "augment", "schedules", "trainer", "checkpoints", "train", "distribution",
          "latent", "figures", "gallery", "widgets", "explorer", "progress", "flags", "cli"]  # fmt: skip
 
@@ -51,9 +51,9 @@ def code_lines(path):
 
 def test_the_module_stays_small():
     sizes = {path.stem: code_lines(path) for path in (ROOT / "vae_lib").glob("*.py")}
-    # Evaluation (bounds, integral, gaps, verdict) takes a fifth of it: small is still a feature, silence is not.
-    assert sum(sizes.values()) < 2900, sizes
-    assert max(sizes.values()) <= 200, sizes
+    # Evaluation takes a fifth of it, and distrust of files, limits and the page a tenth: small is still a feature.
+    assert sum(sizes.values()) < 3200, sizes
+    assert max(sizes.values()) <= 210, sizes
 
 
 def test_importing_the_package_does_not_import_tensorflow():

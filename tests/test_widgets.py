@@ -3,6 +3,7 @@
 import io
 
 import imageio.v3 as iio
+import ipywidgets as widgets
 import numpy as np
 import pytest
 
@@ -18,6 +19,19 @@ def explorer(small_run):
 
 def shown(explorer):
     return iio.imread(io.BytesIO(explorer.image.value))
+
+
+def test_no_picture_has_a_tooltip(explorer):
+    """JupyterLab's view of an image fails on one, and shows an error in place of the picture."""
+
+    def inside(widget):
+        yield widget
+        for child in getattr(widget, "children", ()):
+            yield from inside(child)
+
+    pictures = [w for w in inside(explorer) if isinstance(w, widgets.Image)]
+    assert len(pictures) == 3
+    assert [w.tooltip for w in pictures] == [None] * len(pictures)
 
 
 def test_a_slider_moves_the_picture(explorer):

@@ -16,6 +16,7 @@ from vae_lib.config import UserError, VAEConfig
 from vae_lib.flags import resuming_parser, tools_parser, training_parser
 
 INTERRUPTED = 130
+MOST = 100_000  # images that a command takes at once
 
 
 def _guarded(prog: str, command: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> int:
@@ -47,10 +48,12 @@ def _train(args: argparse.Namespace) -> None:
     )
     config = VAEConfig(**options)
 
+    from vae_lib import limits
     from vae_lib.distribution import make_strategy
     from vae_lib.train import train_run
 
     strategy = make_strategy(strategy_name)  # first: it must come before all else in TensorFlow
+    limits.check(config, 1)  # the weights alone, before any image is read
     data = _load(config)
     _run(lambda **more: train_run(config, data, out, overwrite=overwrite, command=command, **more), config, strategy)
 
@@ -130,10 +133,12 @@ def _evaluate(args: argparse.Namespace) -> None:
     from vae_lib.evaluate import evaluate
     from vae_lib.runs import load_run, record_numbers
 
+    for k in args.samples:
+        _count("--samples", k)
+    if args.images is not None:
+        _count("--images", args.images)
     run = load_run(args.run)
     config = run.config
-    if args.images is not None:
-        _at_least_one("--images", args.images)
     data = load_data(config.data, config.im_dim, source=args.source)
     exact = config.latent_dim == 2 and not args.no_exact
     images = data.test_images[: args.images]
@@ -170,7 +175,7 @@ def _samples(args: argparse.Namespace) -> None:
     from vae_lib.runs import load_run
 
     run = load_run(args.run)
-    picture = gallery.samples(run, _at_least_one("--count", args.count), seed=args.seed)
+    picture = gallery.samples(run, _count("--count", args.count), seed=args.seed)
     _write_tiles(run, "samples", picture, args, figures)
 
 
@@ -180,8 +185,8 @@ def _reconstruct(args: argparse.Namespace) -> None:
     from vae_lib.runs import load_run
 
     run = load_run(args.run)
+    count = _count("--count", args.count)
     data = load_data(run.config.data, run.config.im_dim, source=args.source)
-    count = _at_least_one("--count", args.count)
     images = data.test_images[gallery.spread_indices(data.test_labels, count)]
     _write_tiles(run, "reconstructions", gallery.reconstructions(run, images), args, figures)
 
@@ -202,7 +207,7 @@ def _export_html(args: argparse.Namespace) -> None:
     run = load_run(args.run)
     # The sample's faces are cropped more widely than those of LFW, and an encoder misreads them.
     data = None if run.config.data == "faces" else load_data(run.config.data, run.config.im_dim, source=args.source)
-    page = explorer.explorer_page(run, data, examples=_at_least_one("--examples", args.examples))
+    page = explorer.explorer_page(run, data, examples=_count("--examples", args.examples))
     print(f"wrote {explorer.write_page(args.out or f'{run.path.name}.html', page)} ({len(page) / 1e6:.1f} MB)")
 
 
@@ -215,9 +220,9 @@ def _export_index(args: argparse.Namespace) -> None:
     print(f"wrote {explorer.write_page(Path(args.out) / 'index.html', page)}")
 
 
-def _at_least_one(flag: str, value: int) -> int:
-    if value < 1:
-        raise UserError(f"{flag} must be at least 1, not {value}.")
+def _count(flag: str, value: int) -> int:
+    if not 1 <= value <= MOST:
+        raise UserError(f"{flag} must be from 1 to {MOST:,}, not {value:,}.")
     return value
 
 

@@ -26,10 +26,14 @@ class UserError(ValueError):
     exit_status = 2
 
 
-class WorkerLost(UserError):
-    """Another worker of a distributed run is gone."""
+class Fault(UserError):
+    """Something that failed while the program ran: a full disk, a folder that is gone."""
 
     exit_status = 1
+
+
+class WorkerLost(Fault):
+    """Another worker of a distributed run is gone."""
 
 
 def one_of(what: str, value: object, choices: tuple[str, ...]) -> None:
@@ -136,7 +140,7 @@ class VAEConfig:
     def from_json(cls, text: str) -> VAEConfig:
         """A config from JSON text; raises `UserError` for broken JSON, unknown, missing or duplicate keys."""
         try:
-            values = json.loads(text, object_pairs_hook=_no_duplicates)
+            values = json.loads(text, object_pairs_hook=no_duplicates)
         except (json.JSONDecodeError, RecursionError) as error:
             raise UserError(f"the config is not valid JSON: {error}.") from None
         if not isinstance(values, dict):
@@ -149,7 +153,8 @@ class VAEConfig:
         return cls(**values)
 
 
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object's pairs as a dict; raises `UserError` where a key comes twice."""
     values = dict(pairs)
     if len(values) != len(pairs):
         raise UserError("the config names a key twice.")

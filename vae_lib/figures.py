@@ -16,6 +16,8 @@ from PIL import Image
 
 from vae_lib.config import UserError
 
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+MAX_PIXELS = 2**28  # of a picture, or of all frames of an animation
 MIN_FRAME_MS = 20  # viewers show anything shorter much slower
 GIF_LEVELS = (128, 64, 32)  # of grey; 128 in place of 256 takes a quarter off the file and cannot be seen
 GIF_BYTES = 8_000_000  # fewer levels are used for what would be larger, because pages refuse to show it
@@ -54,6 +56,12 @@ def tile(images: np.ndarray, columns: int) -> np.ndarray:
     return grid.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, channels)
 
 
+def check_pixels(count: int) -> None:
+    """Raise `UserError` for a picture or an animation of more pixels than anybody can look at."""
+    if count > MAX_PIXELS:
+        raise UserError(f"that makes {count:,} pixels, and the most is {MAX_PIXELS:,}: use fewer or smaller tiles.")
+
+
 def enlarge(image: np.ndarray, factor: int) -> np.ndarray:
     """An image (H, W, C) uint8 scaled up by a whole factor with smooth (bicubic) interpolation."""
     if factor < 1:
@@ -61,6 +69,7 @@ def enlarge(image: np.ndarray, factor: int) -> np.ndarray:
     if factor == 1:
         return image
     height, width = image.shape[0] * factor, image.shape[1] * factor
+    check_pixels(height * width)
     picture = Image.fromarray(_squeeze(image)).resize((width, height), Image.Resampling.BICUBIC)
     return np.asarray(picture).reshape(height, width, image.shape[2])
 
@@ -72,6 +81,8 @@ def _squeeze(image: np.ndarray) -> np.ndarray:
 def write_image(path: str | os.PathLike[str], image: np.ndarray) -> Path:
     """Write an image (H, W, C) in [0, 1] or uint8, complete or not at all; the suffix names the format."""
     target = _writable(path)
+    if target.suffix.lower() not in SUFFIXES:
+        raise UserError(f"cannot write {target}: the name must end in one of {', '.join(SUFFIXES)}.")
     with _staged(target) as staging:
         iio.imwrite(staging, _squeeze(to_bytes(image)))
     return target
@@ -99,6 +110,8 @@ def write_gif(path: str | os.PathLike[str], frames: np.ndarray, *, frame_ms: int
 
 def _writable(path: str | os.PathLike[str]) -> Path:
     target = Path(path)
+    if target.is_dir():
+        raise UserError(f"cannot write {target}: it is a folder.")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -39,12 +39,14 @@ def decode_grid(model: VAE, codes: np.ndarray) -> np.ndarray:
 
 def manifold(run: Run, values: np.ndarray, *, plane: str = "auto") -> np.ndarray:
     """The decoded plane as one picture, (n * H, n * W, C) uint8: z_1 grows to the right, z_2 upwards."""
+    figures.check_pixels((len(values) * run.config.im_dim) ** 2)
     images = decode_grid(run.model, plane_codes(run, values, plane))
     return figures.tile(images.reshape(-1, *images.shape[2:]), len(values))
 
 
 def spiral_frames(run: Run, values: np.ndarray, *, plane: str = "auto", scale: int = 1) -> np.ndarray:
     """The tiles of the decoded plane along a spiral from the outer corner inwards, (n * n, H, W, C) uint8."""
+    figures.check_pixels((len(values) * run.config.im_dim * scale) ** 2)
     images = decode_grid(run.model, plane_codes(run, values, plane))
     rows, columns = latent.spiral(len(values)).T
     return np.stack([figures.enlarge(image, scale) for image in images[rows, columns]])

@@ -11,6 +11,7 @@ from vae_lib.config import UserError
 
 Array = np.ndarray
 DEFAULT_QUANTILES = (0.025, 0.975)
+MAX_TILES = 1000
 
 
 def axis_values(n: int, *, extent: float | None = None, quantiles: tuple[float, float] | None = None) -> Array:
@@ -20,8 +21,8 @@ def axis_values(n: int, *, extent: float | None = None, quantiles: tuple[float, 
     equal steps of the prior's probability between two of its quantiles, so that each tile of a grid stands
     for the same share of samples. With neither: quantiles 0.025 to 0.975.
     """
-    if n < 1:
-        raise UserError(f"the number of tiles must be at least 1, not {n}.")
+    if not 1 <= n <= MAX_TILES:
+        raise UserError(f"the number of tiles along a side must be from 1 to {MAX_TILES}, not {n}.")
     if extent is not None and quantiles is not None:
         raise UserError("give either an extent or quantiles, not both.")
     if extent is not None:

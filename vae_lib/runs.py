@@ -25,21 +25,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vae_lib.config import DATASETS, UserError, VAEConfig, one_of
+from vae_lib import trust
+from vae_lib.config import DATASETS, UserError, VAEConfig, no_duplicates, one_of
+from vae_lib.limits import parameters
 from vae_lib.model import VAE
+from vae_lib.trust import WEIGHTS, Encodings
 
 FORMAT = 1
 PARTIAL = ".partial"
-WEIGHTS = "model.weights.h5"
 Row = dict[str, float]
-
-
-class Encodings(NamedTuple):
-    """The encoded test set: z_mean and z_log_var (N, D) float32, labels (N,) int64."""
-
-    z_mean: np.ndarray
-    z_log_var: np.ndarray
-    labels: np.ndarray
 
 
 class Run(NamedTuple):
@@ -68,6 +62,8 @@ def default_name(config: VAEConfig, now: datetime) -> str:
 def partial_path(config: VAEConfig, out: str | os.PathLike[str] | None) -> Path:
     """The folder that a run grows in: ``out`` (or the default name under ``pickles/``) with ``.partial``."""
     wanted = Path(out) if out is not None else project_dir("pickles") / default_name(config, datetime.now())
+    if not wanted.name:
+        raise UserError(f"--out needs the name of a folder, not {str(out)!r}.")
     return wanted.with_name(wanted.name + PARTIAL)
 
 
@@ -101,7 +97,7 @@ def start_run(config: VAEConfig, out: str | os.PathLike[str] | None = None, *, o
     run exists (and ``overwrite`` is not set), is being written, or its place cannot be written to.
     """
     wanted = final_path(partial_path(config, out))
-    if wanted.exists() and out is not None and not overwrite:
+    if os.path.lexists(wanted) and out is not None and not overwrite:
         raise UserError(f"{wanted} exists: give another folder to --out, or --overwrite to replace it.")
     for attempt in range(1, 1000):
         name = wanted.name if attempt == 1 else f"{wanted.name}-{attempt}"
@@ -119,7 +115,11 @@ def start_run(config: VAEConfig, out: str | os.PathLike[str] | None = None, *, o
             continue
         except OSError as error:
             raise UserError(f"cannot write runs under {wanted.parent}: {error.strerror}.") from None
-        write_config(partial, config)
+        try:
+            write_config(partial, config)
+        except OSError as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise UserError(f"cannot write runs under {wanted.parent}: {error.strerror}.") from None
         return partial
     raise UserError(f"no free name for a run like {wanted}.")
 
@@ -195,9 +195,14 @@ def save_run(
 def read_metrics(folder: Path) -> dict[str, Any]:
     """A run's ``metrics.json``; raises `UserError`."""
     try:
-        return dict(json.loads((folder / "metrics.json").read_text("utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+        metrics = dict(json.loads(trust.own_file(folder, "metrics.json").read_text("utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{folder}/metrics.json cannot be read: {error}.") from None
+    for part in ("test", "train", "sample", "plain_recipe"):
+        numbers = metrics.get(part, {})
+        if not isinstance(numbers, dict) or not isinstance(numbers.get("elbo", 0.0), float | int):
+            raise UserError(f"{folder}/metrics.json holds no numbers under {part!r}.")
+    return metrics
 
 
 def record_numbers(folder: Path, section: str, numbers: Mapping[str, Any]) -> Path:
@@ -223,14 +228,18 @@ def find_run(name_or_path: str | os.PathLike[str]) -> Path:
 def read_config(folder: Path) -> tuple[VAEConfig, str | None]:
     """A run's config and the checksum of its weights (None: not finished); raises `UserError`."""
     try:
-        record = json.loads((folder / "config.json").read_text("utf-8"))
+        text = trust.own_file(folder, "config.json").read_text("utf-8")
+        record = json.loads(text, object_pairs_hook=no_duplicates)
         if record["format"] != FORMAT:
             raise UserError(f"{folder} has format {record['format']}; this version reads format {FORMAT}.")
+        if not isinstance(record["weights_sha256"], str | None):
+            raise UserError("the checksum of the weights is no text.")
         return VAEConfig.from_json(json.dumps(record["config"])), record["weights_sha256"]
     except UserError as error:
         raise UserError(f"{folder}/config.json: {error}") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder}/config.json is not a run's config ({error!r}).") from None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else f"{error}"[:200]
+        raise UserError(f"{folder}/config.json is not a run's config: {reason}.") from None
 
 
 def load_run(name_or_path: str | os.PathLike[str]) -> Run:
@@ -239,20 +248,18 @@ def load_run(name_or_path: str | os.PathLike[str]) -> Run:
     config, checksum = read_config(folder)
     if checksum is None:
         raise UserError(f"{folder} is not finished: train_VAE.py --resume {folder} continues it.")
+    path = trust.own_file(folder, WEIGHTS)
     try:
-        if _sha256(folder / WEIGHTS) != checksum:
+        if _sha256(path) != checksum:
             raise UserError(f"the weights in {folder} are damaged: their checksum differs from config.json.")
-        model = VAE(config)
-        model.load_weights(folder / WEIGHTS)
+        trust.check_size(path, parameters(config))
         metrics = read_metrics(folder)
-        history = _from_csv((folder / "history.csv").read_text("utf-8"))
-        encodings = None
-        if (folder / "encodings.npz").is_file():
-            with open(folder / "encodings.npz", "rb") as raw, np.load(raw, allow_pickle=False) as arrays:
-                z_mean, z_log_var = (arrays[name].astype(np.float32) for name in Encodings._fields[:2])
-                encodings = Encodings(z_mean, z_log_var, arrays["labels"])
-    except (OSError, ValueError, KeyError) as error:
+        history = _from_csv(trust.own_file(folder, "history.csv").read_text("utf-8"))
+        encodings = trust.read_encodings(trust.own_file(folder, "encodings.npz"), config.latent_dim)
+    except (OSError, ValueError, TypeError) as error:
         raise error if isinstance(error, UserError) else UserError(f"{folder} is damaged: {error}.") from None
+    model = VAE(config)
+    trust.load_weights(model, path)
     return Run(folder, config, model, history, metrics, encodings)
 
 
@@ -277,4 +284,4 @@ def _to_csv(history: Sequence[Row]) -> bytes:
 
 
 def _from_csv(text: str) -> list[Row]:
-    return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(io.StringIO(text))]
+    return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(io.StringIO(text), strict=True)]

@@ -65,8 +65,27 @@ def resize(image: Image.Image, im_dim: int) -> np.ndarray:
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
+def memory() -> float:
+    """The machine's memory in bytes; infinite where the system does not tell."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):
+        return float("inf")
+
+
+def check_room(n: int, im_dim: int, channels: int = 1) -> None:
+    """Raise `UserError` where the memory cannot hold ``n`` decoded images twice."""
+    needed, there = 2.0 * n * im_dim**2 * channels, memory()
+    if needed > there:
+        raise UserError(
+            f"{n:,} images of {im_dim} x {im_dim} pixels take {needed / 1e9:,.0f} GB of memory while they are decoded "
+            f"and the machine has {there / 1e9:.0f}: lower --im-dim."
+        )
+
+
 def resize_all(images: np.ndarray, im_dim: int) -> np.ndarray:
     """`resize` for grey images (N, H, W, 1) uint8, unchanged where they already fit."""
+    check_room(len(images), im_dim)
     if images.shape[1:3] == (im_dim, im_dim):
         return np.ascontiguousarray(images)
     return np.stack([resize(Image.fromarray(image[..., 0]), im_dim) for image in images])
@@ -192,6 +211,7 @@ def read_folder(folder: Path, im_dim: int) -> Splits:
     files = list(_image_files(folder))
     if len(files) < 2:
         raise UserError(f"{folder} holds {len(files)} images ({', '.join(sorted(IMAGE_SUFFIXES))}); it needs 2.")
+    check_room(len(files), im_dim, 3)
     pictures = [_open(file) for file in files]
     kinds = {picture.mode: file for picture, file in zip(pictures, files, strict=True)}
     if len(kinds) > 1:

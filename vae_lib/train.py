@@ -14,14 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from vae_lib import checkpoints, evaluate, runs
+from vae_lib import checkpoints, evaluate, limits, runs
 from vae_lib.backend import keras, tf
 from vae_lib.checkpoints import State
-from vae_lib.config import UserError, VAEConfig, WorkerLost
+from vae_lib.config import Fault, UserError, VAEConfig, WorkerLost
 from vae_lib.data import ImageData
 from vae_lib.model import VAE
 from vae_lib.runs import Row
 from vae_lib.trainer import Trainer
+from vae_lib.trust import Encodings
 
 VALIDATION_SHARE = 10  # with early stopping, one training image in ten is kept for validation
 Report = Callable[[int, int, int, float], None]  # epoch, steps done, steps in all, running mean of nll + kl
@@ -162,13 +163,15 @@ def train_run(
     ``report``, ``after_epoch`` and ``strategy``. Raises `UserError`, and `Interrupted` after a signal.
     """
     config = config.replace(data_source=data.source, channels=data.train_images.shape[-1])
+    limits.check(config, len(data.train_images))
     if is_chief(options.get("strategy")):
         partial = runs.start_run(config, out, overwrite=overwrite)
     else:  # the chief writes; this worker only needs to know where
         partial = runs.partial_path(config, out)
     state = State(command=command)
     if is_chief(options.get("strategy")):
-        checkpoints.save(partial, state)  # a run that is killed early still knows its command
+        with _saved_as_far_as_possible(partial):
+            checkpoints.save(partial, state)  # a run that is killed early still knows its command
     return _complete(partial, config, data, state, options)
 
 
@@ -184,13 +187,26 @@ def resume_run(folder: Path, data: ImageData, **options: Any) -> Path:
     return _complete(folder, config, data, state, options)
 
 
+@contextlib.contextmanager
+def _saved_as_far_as_possible(partial: Path) -> Iterator[None]:
+    """Turn a failure of the disk into a sentence that says how to go on."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error).splitlines()[0]
+        raise Fault(
+            f"cannot write to {partial} ({reason}); when that is mended, "
+            f"go on from the last checkpoint with: train_VAE.py --resume {runs.display_name(partial)}"
+        ) from None
+
+
 def _complete(partial: Path, config: VAEConfig, data: ImageData, state: State, options: dict[str, Any]) -> Path:
     strategy = options.get("strategy")
     with strategy.scope() if strategy else contextlib.nullcontext():
         model = VAE(config)
     save = (lambda s: checkpoints.save(partial, s)) if is_chief(strategy) else None
     try:
-        with _deferred_signals() as stopping:
+        with _saved_as_far_as_possible(partial), _deferred_signals() as stopping:
             history = fit(model, data, state=state, save=save, stopping=stopping, **options)
             interrupted = stopping()
     except tf.errors.OpError as error:
@@ -205,9 +221,10 @@ def _complete(partial: Path, config: VAEConfig, data: ImageData, state: State, o
     if not is_chief(strategy):
         return runs.final_path(partial)
     codes = model.encode_arrays(data.test_images, seed=evaluate.EVALUATION_SEED)
-    encodings = runs.Encodings(*codes, data.test_labels)
+    encodings = Encodings(*codes, data.test_labels)
     metrics = evaluate.describe(model, data) | {"made_by": provenance(state.command, state.seconds)}
-    return runs.finish_run(partial, model, history, metrics, encodings)
+    with _saved_as_far_as_possible(partial):
+        return runs.finish_run(partial, model, history, metrics, encodings)
 
 
 def is_chief(strategy: tf.distribute.Strategy | None) -> bool:

@@ -50,13 +50,14 @@ class Explorer(widgets.VBox):
             widgets.FloatSlider(
                 value=0.0, min=-end, max=end, step=0.01, description=f"z_{i + 1}", readout_format=".2f",
                 tooltip=f"dimension {i + 1}, {kl[i]:.2f} nats", continuous_update=True,
+                layout=widgets.Layout(width=f"{1.5 * SIDE:.0f}px"),
             )
             for i in self.order
         ]  # fmt: skip
         for slider in self.sliders:
             slider.observe(self._moved, "value")
         size = widgets.Layout(width=f"{SIDE}px", height=f"{SIDE}px")
-        self.image = widgets.Image(format="png", layout=size, tooltip="decoded image")
+        self.image = widgets.Image(format="png", layout=size)  # its view in the browser cannot have a tooltip
         self.reset = widgets.Button(description="Reset", tooltip="all sliders to 0")
         self.random = widgets.Button(description="Random draw", tooltip="a code drawn from the prior")
         self.reset.on_click(lambda _: self._set(np.zeros(dim)))
@@ -67,7 +68,7 @@ class Explorer(widgets.VBox):
             self.start = widgets.Button(description="Start from it", tooltip="move the sliders to its code")
             self.start.on_click(lambda _: self._start())
             controls.append(widgets.HBox([self.index, self.start]))
-        self.original = widgets.Image(format="png", layout=widgets.Layout(display="none"), tooltip="test image")
+        self.original = widgets.Image(format="png", layout=widgets.Layout(display="none"))
         pictures: list[widgets.Widget] = [self.image, self.original]
         if dim == 2:
             pictures.append(self._make_map())
@@ -130,9 +131,7 @@ class Explorer(widgets.VBox):
         picture = png(gallery.manifold(self.run, values))
         same = {"grid_area": "1 / 1 / 2 / 2"}
         size = {"width": f"{SIDE}px", "height": f"{SIDE}px"}
-        plane = widgets.Image(
-            value=picture, format="png", tooltip="the latent plane", layout=widgets.Layout(**size, **same)
-        )
+        plane = widgets.Image(value=picture, format="png", layout=widgets.Layout(**size, **same))
         ring = '<div style="width:12px;height:12px;border:2px solid #e53935;border-radius:50%"></div>'
         self.dot = widgets.HTML(ring, layout=widgets.Layout(width="16px", height="16px", **same))
         return widgets.GridBox([plane, self.dot], layout=widgets.Layout(margin="0 0 0 12px", **size))

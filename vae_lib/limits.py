@@ -1,0 +1,72 @@
+"""What a run needs, estimated before it needs it: weights, memory and time, from the config alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from vae_lib.config import UserError, VAEConfig
+from vae_lib.networks import PATCH, feature_size
+from vae_lib.sources import memory, notice
+
+WEIGHT_BYTES = 4 * 4  # a weight, its gradient and Adam's two moments, in float32
+BASE_BYTES = 600e6  # Python with TensorFlow
+KEPT = 3  # arrays that training keeps for each activation: before and after the nonlinearity, and a gradient
+PRODUCTS_PER_CORE = 1.5e10  # multiplications a second in a training step of the default network, of one core
+LONG_HOURS = 2.0  # worth a warning
+
+
+def layers(config: VAEConfig) -> Iterator[tuple[int, int, int]]:
+    """Of each layer the inputs and the outputs of one application, and how often it is applied to an image."""
+    filters, hidden, patch = config.num_filters, config.hidden_units, PATCH * PATCH * config.channels
+    side, halvings = feature_size(config.im_dim)
+    sides = [side * 2**i for i in range(halvings, -1, -1)]  # from the patches down to the smallest map
+    yield patch, filters, sides[0] ** 2
+    channels = filters
+    for smaller in sides[1:]:
+        yield 9 * channels, 2 * filters, smaller**2
+        channels = 2 * filters
+    yield 9 * channels, 2 * filters, side**2
+    yield 2 * filters, filters, side**2
+    yield side**2 * filters, hidden, 1
+    yield hidden, 2 * config.latent_dim, 1
+    yield config.latent_dim, hidden, 1
+    yield hidden, hidden, 1
+    yield hidden, side**2 * filters, 1
+    yield 9 * filters, 2 * filters, side**2
+    for larger in sides[-2::-1]:
+        yield 9 * 2 * filters, 8 * filters, (larger // 2) ** 2
+        yield 9 * 2 * filters, 2 * filters, larger**2
+    yield 9 * 2 * filters, patch, sides[0] ** 2
+
+
+def parameters(config: VAEConfig) -> int:
+    """The number of weights of encoder and decoder."""
+    return sum(inputs * outputs + outputs for inputs, outputs, _ in layers(config))
+
+
+def training_bytes(config: VAEConfig, n_images: int) -> float:
+    """Memory that training takes, in bytes: weights, the activations of a batch, and the images."""
+    activations = sum(outputs * times for _, outputs, times in layers(config))
+    images = n_images * config.im_dim**2 * config.channels
+    batch = min(config.batch_size, max(n_images, 1))
+    return BASE_BYTES + WEIGHT_BYTES * parameters(config) + KEPT * 4 * batch * activations + images
+
+
+def training_hours(config: VAEConfig, n_images: int) -> float:
+    """Time that training takes on this machine's processors, in hours, by the default network's speed."""
+    products = 3 * sum(inputs * outputs * times for inputs, outputs, times in layers(config))
+    return products * n_images * config.epochs / (PRODUCTS_PER_CORE * (os.cpu_count() or 1)) / 3600
+
+
+def check(config: VAEConfig, n_images: int) -> None:
+    """Raise `UserError` for a training that this machine's memory cannot hold; warn of a very long one."""
+    needed, there = training_bytes(config, n_images), memory()
+    if needed > there:
+        raise UserError(
+            f"this training needs about {needed / 1e9:,.0f} GB of memory and the machine has {there / 1e9:.0f}: "
+            "lower --im-dim, --num-filters, --hidden-units or --batch-size."
+        )
+    hours = training_hours(config, n_images)
+    if hours > LONG_HOURS:
+        notice(f"this training will take about {hours:,.0f} hours on these processors; Ctrl-C saves and stops it.")
