@@ -8,7 +8,7 @@ export TF_CPP_MIN_LOG_LEVEL := 3
 # About two minutes of training with the full set, and a quarter of that with the small sample.
 export DEMO_EPOCHS := from vae_lib import load_data; print(20 if load_data("mnist").source == "tfds" else 80)
 
-.PHONY: demo test torture test-browser bench pretrain numbers gallery explorers notebooks lab lint requirements clean
+.PHONY: demo test coverage torture test-browser bench pretrain numbers gallery explorers notebooks lab lint catalogue requirements clean
 
 demo: .venv/ready
 	@epochs=$(EPOCHS); \
@@ -21,7 +21,12 @@ demo: .venv/ready
 test: .venv/ready
 	$(BIN)/python -m pytest
 
-# Trainings killed at random moments, and several workers: minutes.
+# Lines and branches of the package that the tests reach; below 95 % it fails.
+coverage: .venv/ready
+	mkdir -p build/coverage
+	$(BIN)/python -m pytest tests --cov --cov-report=term-missing:skip-covered --cov-fail-under=95
+
+# Trainings killed at random moments, full disks, several workers, fuzzing: twenty minutes.
 torture: .venv/ready
 	$(BIN)/python -m pytest tests -m torture -s
 
@@ -83,7 +88,12 @@ lab: .venv/ready
 	$(BIN)/jupyter lab --config=notebooks/jupyter_config.py --notebook-dir=notebooks
 
 lint: .venv/ready
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+# The table of bad inputs and damaged runs in CONTRIBUTING.md.
+catalogue: .venv/ready
+	CATALOGUE=1 $(BIN)/python -m pytest -q tests/faults/test_bad_input.py tests/faults/test_bad_files.py \
+	  --deselect tests/faults/test_bad_input.py::test_the_catalogue_in_the_handbook_is_complete
 
 # The pins, from the bounds in pyproject.toml; needs uv.
 requirements:

@@ -179,7 +179,7 @@ def test_the_cache_serves_when_the_prepared_data_is_gone(prepared, tmp_path, cap
     assert len(prepared) == 1
 
 
-@pytest.mark.parametrize("spoil", ["truncate", "remove", "garbage"])
+@pytest.mark.parametrize("spoil", ["truncate", "remove", "garbage", "flip", "names"])
 def test_a_damaged_cache_is_made_again(prepared, tmp_path, spoil, capsys):
     load_data("mnist")
     (file,) = (tmp_path / "cache").glob("*/train_images.npy")
@@ -187,6 +187,12 @@ def test_a_damaged_cache_is_made_again(prepared, tmp_path, spoil, capsys):
         file.write_bytes(file.read_bytes()[:1000])
     elif spoil == "remove":
         file.unlink()
+    elif spoil == "flip":
+        content = bytearray(file.read_bytes())
+        content[-1000] ^= 1
+        file.write_bytes(content)
+    elif spoil == "names":
+        file.with_name("contents.json").write_text("[]")
     else:
         file.write_bytes(b"garbage")
     assert len(load_data("mnist").train_images) == 4000

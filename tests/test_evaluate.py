@@ -162,8 +162,8 @@ def test_evaluate_prints_and_records(small_run, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--images", "0"], "--images must be at least 1"),
-        (["--samples", "0"], "at least 1"),
+        (["--images", "0"], "--images must be from 1"),
+        (["--samples", "0"], "--samples must be from 1"),
         (["--source", "smaple"], "did you mean 'sample'"),
     ],
 )

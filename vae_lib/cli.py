@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from vae_lib.config import UserError, VAEConfig
+from vae_lib.config import UserError, VAEConfig, one_line
 from vae_lib.flags import resuming_parser, tools_parser, training_parser
 
 INTERRUPTED = 130
@@ -24,7 +24,7 @@ def _guarded(prog: str, command: Callable[[argparse.Namespace], None], args: arg
     try:
         command(args)
     except UserError as error:
-        print(f"{prog}: error: {error}", file=sys.stderr)
+        print(f"{prog}: error: {one_line(error)}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt as stop:
         print(f"{prog}: interrupted; {stop}" if str(stop) else f"\n{prog}: interrupted.", file=sys.stderr)

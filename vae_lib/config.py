@@ -26,6 +26,11 @@ class UserError(ValueError):
     exit_status = 2
 
 
+def one_line(message: object) -> str:
+    """A message that may quote anything at all, as one line of printable characters."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(message))
+
+
 class Fault(UserError):
     """Something that failed while the program ran: a full disk, a folder that is gone."""
 

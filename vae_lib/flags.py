@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
-from vae_lib.config import BINARIZATIONS, LIKELIHOODS, MODES, PRECISIONS, SCHEDULES
+from vae_lib.config import BINARIZATIONS, LIKELIHOODS, MODES, PRECISIONS, SCHEDULES, one_line
 
 BAD_INPUT = 2
 Row = tuple[str, Any, Any, str, str]  # flags, type, default, metavar, help
@@ -56,7 +56,7 @@ class Parser(argparse.ArgumentParser):
     """An `ArgumentParser` that answers bad input with one line and exit status 2."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(BAD_INPUT, f"{self.prog}: error: {message}\n")
+        self.exit(BAD_INPUT, f"{self.prog}: error: {one_line(message)}\n")
 
 
 class _Help(argparse.HelpFormatter):

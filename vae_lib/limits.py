@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 
 from vae_lib.config import UserError, VAEConfig
@@ -13,6 +14,7 @@ WEIGHT_BYTES = 4 * 4  # a weight, its gradient and Adam's two moments, in float3
 BASE_BYTES = 600e6  # Python with TensorFlow
 KEPT = 3  # arrays that training keeps for each activation: before and after the nonlinearity, and a gradient
 PRODUCTS_PER_CORE = 1.5e10  # multiplications a second in a training step of the default network, of one core
+TEMPORARY_BYTES = 50_000
 LONG_HOURS = 2.0  # worth a warning
 
 
@@ -60,13 +62,18 @@ def training_hours(config: VAEConfig, n_images: int) -> float:
 
 
 def check(config: VAEConfig, n_images: int) -> None:
-    """Raise `UserError` for a training that this machine's memory cannot hold; warn of a very long one."""
+    """Raise `UserError` for a training that this machine's memory or disk cannot hold; warn of a very long one."""
     needed, there = training_bytes(config, n_images), memory()
     if needed > there:
         raise UserError(
             f"this training needs about {needed / 1e9:,.0f} GB of memory and the machine has {there / 1e9:.0f}: "
             "lower --im-dim, --num-filters, --hidden-units or --batch-size."
         )
+    try:
+        with tempfile.TemporaryFile() as file:  # TensorFlow writes the code of its graphs there
+            file.write(bytes(TEMPORARY_BYTES))
+    except OSError as error:
+        raise UserError(f"no temporary file can be written ({error.strerror}): free space, or set TMPDIR.") from None
     hours = training_hours(config, n_images)
     if hours > LONG_HOURS:
         notice(f"this training will take about {hours:,.0f} hours on these processors; Ctrl-C saves and stops it.")

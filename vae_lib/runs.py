@@ -256,7 +256,7 @@ def load_run(name_or_path: str | os.PathLike[str]) -> Run:
         metrics = read_metrics(folder)
         history = _from_csv(trust.own_file(folder, "history.csv").read_text("utf-8"))
         encodings = trust.read_encodings(trust.own_file(folder, "encodings.npz"), config.latent_dim)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, csv.Error) as error:
         raise error if isinstance(error, UserError) else UserError(f"{folder} is damaged: {error}.") from None
     model = VAE(config)
     trust.load_weights(model, path)

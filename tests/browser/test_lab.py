@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from tests.conftest import ROOT
 pytestmark = pytest.mark.browser
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+IDLE_POLLS = 5  # two seconds each
 CELLS_TIMEOUT = 900  # seconds for all the cells of one notebook
 EXPLORER = ".jp-OutputArea-output .widget-vbox:has(> .widget-hbox .widget-image)"
 
@@ -58,27 +58,36 @@ def _address(home, process):
     pytest.fail((home / "log.txt").read_text())
 
 
+def ask(url, token, path, method="GET"):
+    request = urllib.request.Request(f"{url}api/{path}", headers={"Authorization": f"token {token}"}, method=method)
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return answer.read()
+
+
 def kernel_is_idle(url, token):
-    request = urllib.request.Request(f"{url}api/sessions", headers={"Authorization": f"token {token}"})
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        return all(session["kernel"]["execution_state"] == "idle" for session in json.load(answer))
+    return all(session["kernel"]["execution_state"] == "idle" for session in json.loads(ask(url, token, "sessions")))
+
+
+def end_kernels(url, token):
+    for kernel in json.loads(ask(url, token, "kernels")):
+        ask(url, token, f"kernels/{kernel['id']}", "DELETE")
 
 
 def run_all(browser, lab, name):
     """Open a notebook, run all its cells and wait; the page and the saved notebook."""
     url, token, folder = lab
     page = browser.new_page(viewport={"width": 1300, "height": 1000})
-    page.goto(f"{url}lab/tree/{name}?token={token}&reset")
+    page.goto(f"{url}lab/workspaces/{name[:2]}/tree/{name}?token={token}")
     page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=90_000)
-    page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(timeout=90_000)
-    while page.locator(".jp-InputPrompt").get_by_text(re.compile(r"[*\d]")).count() == 0:  # the menu may not be ready
-        page.locator(".jp-Notebook .jp-Cell").first.click()
-        page.locator('.lm-MenuBar-itemLabel:text-is("Run")').click()
-        page.locator('.lm-Menu-itemLabel:text-is("Run All Cells")').click()
-        time.sleep(2)
+    idle_for = IDLE_POLLS  # the first round starts the cells
     until = time.monotonic() + CELLS_TIMEOUT
     while True:
         assert time.monotonic() < until, f"{name} still runs after {CELLS_TIMEOUT} s"
+        if idle_for >= IDLE_POLLS:  # not started, or started before the kernel was connected
+            idle_for = 0
+            page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(timeout=90_000)
+            page.locator('.lm-MenuBar-itemLabel:text-is("Run")').click()
+            page.locator('.lm-Menu-itemLabel:text-is("Run All Cells")').click()
         page.keyboard.press("Control+s")
         time.sleep(2)
         try:
@@ -89,7 +98,8 @@ def run_all(browser, lab, name):
         failed = [o for cell in code for o in cell["outputs"] if o["output_type"] == "error"]
         allowed = sum("raises-exception" in cell["metadata"].get("tags", []) for cell in code)
         assert len(failed) <= allowed, failed[-1]["ename"] + ": " + failed[-1]["evalue"]
-        if all(cell["execution_count"] for cell in code) and kernel_is_idle(url, token):
+        idle_for = idle_for + 1 if kernel_is_idle(url, token) else 0
+        if all(cell["execution_count"] for cell in code) and idle_for:
             return page, notebook
 
 
@@ -112,6 +122,7 @@ def test_run_all(browser, lab, screenshots, path):
         page.set_viewport_size({"width": wide, "height": 1000})
         use_the_sliders(page, screenshots)
     page.close()
+    end_kernels(*lab[:2])
 
 
 def use_the_sliders(page, screenshots):

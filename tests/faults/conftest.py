@@ -1,9 +1,12 @@
 """Collects the answers to all bad inputs and files, and prints them as a table at the end."""
 
 import os
-from pathlib import Path
 
 import pytest
+
+from tests.conftest import ROOT
+
+KINDS = {"input": "bad inputs", "file": "damaged and hostile runs"}
 
 
 def pytest_configure(config):
@@ -11,13 +14,16 @@ def pytest_configure(config):
 
 
 def pytest_terminal_summary(terminalreporter):
-    rows = pytest.FAULT_TABLE
-    for kind, title in (("input", "bad inputs"), ("file", "damaged and hostile runs")):
-        of_kind = [(name, sentence) for k, name, sentence in rows if k == kind]
-        if of_kind and terminalreporter.verbosity > 0:
-            terminalreporter.section(f"{len(of_kind)} {title}, each refused with one sentence")
-            for name, sentence in of_kind:
+    tables = []
+    for kind, title in KINDS.items():
+        rows = [(name, sentence) for k, name, sentence in pytest.FAULT_TABLE if k == kind]
+        if rows and terminalreporter.verbosity > 0:
+            terminalreporter.section(f"{len(rows)} {title}, each refused with one sentence")
+            for name, sentence in rows:
                 terminalreporter.line(f"{name}\n    {sentence}")
-    if target := os.environ.get("FAULT_TABLE"):
-        lines = [f"| {kind} | `{name}` | {sentence.replace('|', '/')} |" for kind, name, sentence in rows]
-        Path(target).write_text("\n".join(lines) + "\n")
+        tables += [f"| {title}: {len(rows)} | answer |", "| --- | --- |"]
+        tables += [f"| `{name}` | {sentence.replace('|', '/')} |" for name, sentence in rows] + [""]
+    if os.environ.get("CATALOGUE"):  # make catalogue
+        page = ROOT / "CONTRIBUTING.md"
+        head, mark, rest = page.read_text().partition("<!-- catalogue -->\n")
+        page.write_text(head + mark + "\n".join(tables) + "<!-- end -->" + rest.partition("<!-- end -->")[2])

@@ -27,7 +27,10 @@ class Case(NamedTuple):
     def name(self) -> str:
         program = {"train": "train_VAE.py", "tools": "python -m vae_lib"}[self.door]
         what = "" if self.prepare is nothing else f" ({self.prepare.__doc__})"
-        return " ".join([program, *(argument or "''" for argument in self.arguments)]) + what
+        words = (
+            argument if len(argument) < 60 else f"{argument[:9]}... ({len(argument)})" for argument in self.arguments
+        )
+        return " ".join([program, *(word or "''" for word in words)]) + what
 
 
 def picture(mode: str = "L", size: tuple[int, int] = (12, 12)) -> Image.Image:

@@ -29,8 +29,7 @@ def test_a_damaged_run_is_refused(name, small_run, tmp_path, capsys):
     assert captured.out == ""
     assert captured.err.count("\n") == 1
     assert listing(tmp_path) == before
-    if pytest.FAULT_TABLE is not None:
-        pytest.FAULT_TABLE.append(("file", name, sentence.replace(str(tmp_path), ".")))
+    pytest.FAULT_TABLE.append(("file", name, sentence.replace(str(tmp_path), ".")))
 
 
 def test_there_are_enough_damages():
