@@ -18,13 +18,15 @@ demo: .venv/ready
 	$(BIN)/python -m vae_lib animate pickles/demo --out img/demo.gif
 	@echo "The run is in pickles/demo, its manifold in img/demo.png, its spiral in img/demo.gif."
 
+# COVERAGE: further options for pytest.
 test: .venv/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest tests $(COVERAGE)
+	$(BIN)/python -m pytest notebooks
 
-# Lines and branches of the package that the tests reach; below 95 % it fails.
-coverage: .venv/ready
+# The tests, and the lines and branches of the package that they reach: 95 % where the full data sets are.
+coverage:
 	mkdir -p build/coverage
-	$(BIN)/python -m pytest tests --cov --cov-report=term-missing:skip-covered --cov-fail-under=95
+	$(MAKE) test COVERAGE="--cov --cov-report=term-missing:skip-covered --cov-fail-under=95"
 
 # Trainings killed at random moments, full disks, several workers, fuzzing: twenty minutes.
 torture: .venv/ready

@@ -2,7 +2,9 @@
 
 import hashlib
 import shutil
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -162,6 +164,23 @@ def test_decoded_images_are_kept_and_memory_mapped(prepared, tmp_path):
     assert first.source == second.source == "tfds"
     np.testing.assert_array_equal(first.train_images, sources.read_sample("mnist", 28).train.images)
     assert not [p for p in (tmp_path / "cache").iterdir() if p.name.startswith(".")]
+
+
+def test_four_that_fill_the_same_cache_at_once(prepared, tmp_path, monkeypatch):
+    """All decode, one is first, and the others take what it wrote."""
+    together, read = threading.Barrier(4), sources.read_tfds
+
+    def wait_and_read(*args, **options):
+        splits = read(*args, **options)
+        together.wait(30)
+        return splits
+
+    monkeypatch.setattr(sources, "read_tfds", wait_and_read)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: load_data("mnist"), range(4)))
+    assert len(prepared) == 4
+    assert all(isinstance(data.train_images, np.memmap) for data in found)
+    assert len(list((tmp_path / "cache").iterdir())) == 1
 
 
 def test_the_cache_is_keyed_by_size_and_by_the_prepared_data(prepared, tmp_path):

@@ -137,3 +137,10 @@ def test_the_pages_hold_the_shipped_weights(name):
     for asset in ("style.css", "decoder.js", "explorer.js"):
         assert (explorer.PAGE / asset).read_text() in page, f"make explorers: {asset} has changed"
     assert f'href="{name}.html"' in (ROOT / "docs" / "index.html").read_text()
+
+
+def test_a_page_inside_a_notebook():
+    frame = explorer.EmbeddedPage('<p class="a">1 & 2</p>', height=300)
+    assert 'srcdoc="&lt;p class=&quot;a&quot;&gt;1 &amp; 2&lt;/p&gt;"' in frame._repr_html_()
+    assert 'height="300"' in frame._repr_html_()
+    assert repr(frame) == "EmbeddedPage(22 characters)"

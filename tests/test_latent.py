@@ -79,3 +79,10 @@ def test_a_spiral_over_an_even_grid_is_a_loop(n):
     assert (np.diff(lanes) >= 0).all()  # inwards on the first half of the way
     middle = np.abs(path - (n - 1) / 2).max(axis=1)
     assert middle.argmin() == pytest.approx(n * n / 2, abs=n)  # halfway it has reached the centre
+
+
+def test_arrays_that_make_no_sense_are_refused():
+    with pytest.raises(UserError, match="at least 2 codes"):
+        latent.principal_plane(latent.grid(latent.axis_values(3)), np.zeros([1, 4]))
+    with pytest.raises(UserError, match="at least 1"):
+        latent.spiral(0)

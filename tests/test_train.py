@@ -1,15 +1,19 @@
 """The training loop: modes, batches, traces, learning, repeatability."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
 from tests.conftest import small
 from vae_lib.augment import altered_copies
 from vae_lib.backend import keras, tf
+from vae_lib.checkpoints import State
 from vae_lib.config import UserError, VAEConfig
 from vae_lib.model import VAE
+from vae_lib.runs import load_run
 from vae_lib.schedules import Adam, kl_weight, learning_rate
-from vae_lib.train import fit
+from vae_lib.train import fit, train_run
 from vae_lib.trainer import Batch, Trainer, plan_epoch
 
 TINY = {"latent_dim": 2, "num_filters": 4, "hidden_units": 16, "epochs": 2}
@@ -189,3 +193,22 @@ def test_training_with_copies_is_repeatable_and_the_same_in_every_mode(sample):
     assert np.array_equal(losses[0], losses[1])
     assert np.allclose(losses[0], losses[2], rtol=2e-3)
     assert np.allclose(losses[0], losses[3], rtol=2e-3)
+
+
+def test_training_in_a_thread_leaves_the_signals_alone(sample, tmp_path):
+    config = VAEConfig(2, num_filters=2, hidden_units=4, epochs=1)
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(train_run, config, small(sample, 60, 20), tmp_path / "run").result()
+    assert len(load_run(run).history) == 1
+
+
+def test_early_stopping_needs_images_to_spare(sample):
+    config = VAEConfig(2, num_filters=2, hidden_units=4, patience=1)
+    with pytest.raises(UserError, match="at least 2 training images"):
+        fit(VAE(config), small(sample, 1, 1))
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(sample):
+    state = State(n_images=60, variables=[np.zeros(3)])
+    with pytest.raises(UserError, match="another architecture"):
+        fit(VAE(VAEConfig(2, num_filters=2, hidden_units=4)), small(sample, 60, 20), state=state)

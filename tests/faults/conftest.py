@@ -6,6 +6,7 @@ import pytest
 
 from tests.conftest import ROOT
 
+END = "<!-- end of the catalogue -->"
 KINDS = {"input": "bad inputs", "file": "damaged and hostile runs"}
 
 
@@ -26,4 +27,4 @@ def pytest_terminal_summary(terminalreporter):
     if os.environ.get("CATALOGUE"):  # make catalogue
         page = ROOT / "CONTRIBUTING.md"
         head, mark, rest = page.read_text().partition("<!-- catalogue -->\n")
-        page.write_text(head + mark + "\n".join(tables) + "<!-- end -->" + rest.partition("<!-- end -->")[2])
+        page.write_text(head + mark + "\n".join(tables) + END + rest.partition(END)[2])

@@ -166,6 +166,7 @@ def _training() -> Iterator[Case]:
         yield train(flag)
     yield train("--likelihood", "gaussian", "--binarize", "dynamic")
     yield train("--likelihood", "bernoulli", "--binarize", "none")
+    yield train("--strategy", "multi-worker")
     yield train("--no-such-flag")
     yield train("--epochs", "1", "surplus")
     yield train("--source", "sample", "--im-dim", "1024", "--batch-size", "1000000", "--num-filters", "4096")
