@@ -1,5 +1,7 @@
 """Interrupted and resumed runs end with the same bits as uninterrupted ones."""
 
+import itertools
+import os
 import re
 import signal
 import subprocess
@@ -162,3 +164,19 @@ def test_an_older_process_leaves_nothing_behind_when_killed(tmp_path):
     began = time.perf_counter()
     np.testing.assert_array_equal(checkpoints.load(tmp_path).variables[0], np.zeros(3))
     assert time.perf_counter() - began < 5
+
+
+def test_a_clock_that_jumps_changes_nothing(sample, tmp_path, monkeypatch):
+    """Durations come from a clock that only goes forwards, and checkpoints are ordered by what they hold."""
+    data, config = small(sample, 430, 50), VAEConfig(**TINY | {"checkpoint_every": 0})
+    whole = train_run(config, data, tmp_path / "whole")
+    jumps = itertools.cycle([0.0, 4e9, 1e6, 2e9])
+    monkeypatch.setattr("time.time", lambda: next(jumps))
+
+    def age(row):  # every file gets a time before that of the one written before it
+        for path in (tmp_path / "jumping.partial").rglob("*"):
+            os.utime(path, (1e9 - row["epoch"], 1e9 - row["epoch"]))
+
+    jumping = train_run(config, data, tmp_path / "jumping", after_epoch=age)
+    assert bits(jumping) == bits(whole)
+    assert 0 <= load_run(jumping).metrics["made_by"]["training_seconds"] < 300
