@@ -28,7 +28,7 @@ coverage:
 	mkdir -p build/coverage
 	$(MAKE) test COVERAGE="--cov --cov-report=term-missing:skip-covered --cov-fail-under=95"
 
-# Trainings killed at random moments, full disks, several workers, fuzzing: twenty minutes.
+# Trainings killed at random moments, full disks, several workers, fuzzing: twelve minutes.
 torture: .venv/ready
 	$(BIN)/python -m pytest tests -m torture -s
 

@@ -7,7 +7,7 @@ class Undelayed(ZMQChannelsWebsocketConnection):
     """Sends each message at once.
 
     By default a small message waits, for up to 40 ms, until the one before it is confirmed (Nagle's algorithm and
-    delayed acknowledgements): a slider's picture then comes three times as late.
+    delayed acknowledgements): a slider's picture then comes twice as late.
     """
 
     def connect(self):

@@ -6,12 +6,12 @@ import math
 import numpy as np
 import pytest
 
-from tests.conftest import random_images, small
+from tests.conftest import exit_status, random_images, small
 from vae_lib import cli, evaluate, losses, report
 from vae_lib.backend import tf
 from vae_lib.config import VAEConfig
 from vae_lib.model import VAE
-from vae_lib.runs import load_run
+from vae_lib.runs import load_run, save_run
 
 
 @pytest.fixture(scope="module")
@@ -185,3 +185,10 @@ def test_the_scoreboard_keeps_the_tasks_apart(small_run):
     assert "155.9" in rows[1]
     assert "| faces, 64 x 64 | 2-D | **`grey`** | **-10.0** +- 1.0 | **7.500** |" in board
     assert "88.9" in board
+
+
+def test_a_scoreboard_of_a_run_without_numbers_is_refused(tmp_path, monkeypatch, capsys):
+    save_run(tmp_path / "bare", VAE(VAEConfig(2, num_filters=2, hidden_units=4)))
+    monkeypatch.setattr("vae_lib.runs.project_dir", lambda name: tmp_path)
+    assert exit_status(cli.main, ["scoreboard"]) == 2
+    assert "evaluate --record" in capsys.readouterr().err

@@ -90,6 +90,7 @@ def test_the_page_is_complete_in_itself(small_run, sample):
 
 def test_text_from_a_run_cannot_become_markup(tmp_path):
     run = load_run(save_run(tmp_path / "<b>x", VAE(VAEConfig(2, num_filters=4, hidden_units=8))))
+    run.metrics["test"] = {"elbo": 1.0, "images": 3}  # incomplete: left out
     run.metrics["made_by"] = {"command": "</script><script>alert(1)</script>{{script}}"}
     page = explorer.explorer_page(run)
     assert "alert(1)</script>" not in page

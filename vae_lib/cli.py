@@ -159,7 +159,10 @@ def _scoreboard(args: argparse.Namespace) -> None:
     from vae_lib.runs import find_run, list_runs, read_config, read_metrics, write_atomically
 
     folders = {name: find_run(name) for name in list_runs()}
-    tables = report.scoreboard({name: (read_config(f)[0], read_metrics(f)) for name, f in folders.items()})
+    try:
+        tables = report.scoreboard({name: (read_config(f)[0], read_metrics(f)) for name, f in folders.items()})
+    except (KeyError, TypeError) as error:
+        raise UserError(f"a run's metrics.json lacks numbers ({error}): measure it with evaluate --record.") from None
     if args.write is None:
         print(tables, end="")
         return

@@ -178,7 +178,7 @@ def _write_cache(entry: Path, data: ImageData) -> ImageData:
 
 
 def _crc32(path: Path) -> int:
-    """The checksum of a file: it finds flipped bits, at more than a gigabyte a second."""
+    """The checksum of a file: it finds flipped bits."""
     value = 0
     with open(path, "rb") as file:
         while block := file.read(2**22):

@@ -33,8 +33,8 @@ def _base64(array: np.ndarray) -> str:
     return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
 
 
-def _described(layer: keras.Layer) -> dict[str, Any] | None:
-    """A decoder layer as the page's JavaScript knows it, without its weights; None where it does nothing."""
+def _described(layer: keras.Layer) -> dict[str, Any]:
+    """A decoder layer as the page's JavaScript knows it, without its weights. Raises `UserError`."""
     match layer:
         case keras.layers.Dense():
             rows, columns = layer.kernel.shape
@@ -57,8 +57,8 @@ def _described(layer: keras.Layer) -> dict[str, Any] | None:
 def packed_decoder(decoder: keras.Sequential) -> dict[str, Any]:
     """The decoder as a list of layers and two base64 blocks: weights in 16 bits, and each column's scale and bias.
 
-    A weight is its 16-bit integer times the scale of its column, the largest of the column over 32,767: at most
-    1.6e-5 of it is lost, thirty times less than in half precision.
+    A weight is its 16-bit integer times the scale of its column, the largest of the column over 32,767: it is off by
+    at most 1.6e-5 of that largest one.
     """
     weights, columns = [], []
     layers = [_described(layer) for layer in decoder.layers]
@@ -77,7 +77,7 @@ def packed_decoder(decoder: keras.Sequential) -> dict[str, Any]:
 
 
 def _data_uri(picture: np.ndarray) -> str:
-    """A picture (H, W, C) uint8 as a data address, JPEG, which shows tiles in a fifth of PNG's size."""
+    """A picture (H, W, C) uint8 as a data address, JPEG, about half of PNG's size or less."""
     buffer = io.BytesIO()
     Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture).save(buffer, "JPEG", quality=80)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
@@ -85,11 +85,7 @@ def _data_uri(picture: np.ndarray) -> str:
 
 def _plane(run: Run) -> dict[str, list[float]]:
     """Centre and two axes of the plane that the map shows: z = centre + a * x + b * y."""
-    corners = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
-    if run.config.latent_dim <= 2 or run.encodings is None:
-        codes = latent.diagonal_plane(corners, run.config.latent_dim)
-    else:
-        codes = latent.principal_plane(corners, run.encodings.z_mean)
+    codes = gallery.on_plane(run, np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
     centre, x, y = codes[0], codes[1] - codes[0], codes[2] - codes[0]
     return {"centre": centre.tolist(), "x": x.tolist(), "y": y.tolist()}
 
@@ -117,13 +113,13 @@ def _card(run: Run) -> list[tuple[str, str]]:
         ("likelihood", str(config.likelihood).replace("_", " ")),
         ("training", f"{config.epochs} epochs, seed {config.seed}"),
     ]
-    if "elbo" in test:
+    if {"elbo", "elbo_error"} <= set(test):
         rows.append(("test ELBO", f"{test['elbo']:.2f} \N{PLUS-MINUS SIGN} {test['elbo_error']:.2f} nats an image"))
     if "bits_per_pixel" in test:
         rows.append(("bits per pixel", f"{test['bits_per_pixel']:.3f}"))
     if "log_px" in test:
         rows.append(("log p(x), integrated", f"{test['log_px']:.2f} nats an image"))
-    if "images" in test:
+    if {"images", "seed"} <= set(test):
         rows.append(("protocol", f"{test['images']:,} test images, one noise sample each, seed {test['seed']}"))
     if command := run.metrics.get("made_by", {}).get("command"):
         rows.append(("made by", command))

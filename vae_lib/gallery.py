@@ -22,8 +22,13 @@ def plane_codes(run: Run, values: np.ndarray, plane: str = "auto") -> np.ndarray
     In more than two dimensions the grid lies on the 'diagonal' plane, or on the 'principal' one of the encoded
     test set ('auto' takes it where the run has its encodings). Raises `UserError`.
     """
+    return on_plane(run, latent.grid(values), plane)
+
+
+def on_plane(run: Run, points: np.ndarray, plane: str = "auto") -> np.ndarray:
+    """Points of a plane placed in the run's latent space, (..., 2) -> (..., D), as `plane_codes` does with a grid."""
     one_of("plane", plane, PLANES)
-    points, dim = latent.grid(values), run.config.latent_dim
+    dim = run.config.latent_dim
     if dim <= 2 or plane == "diagonal" or (plane == "auto" and run.encodings is None):
         return latent.diagonal_plane(points, dim)
     if run.encodings is None:

@@ -13,7 +13,7 @@ from vae_lib.sources import memory, notice
 WEIGHT_BYTES = 4 * 4  # a weight, its gradient and Adam's two moments, in float32
 BASE_BYTES = 600e6  # Python with TensorFlow
 KEPT = 3  # arrays that training keeps for each activation: before and after the nonlinearity, and a gradient
-PRODUCTS_PER_CORE = 1.5e10  # multiplications a second in a training step of the default network, of one core
+PRODUCTS_PER_CORE = 5e10  # multiplications a second while the default network trains (benchmarks/RESULTS.md)
 TEMPORARY_BYTES = 50_000
 LONG_HOURS = 2.0  # worth a warning
 

@@ -198,7 +198,7 @@ def read_metrics(folder: Path) -> dict[str, Any]:
         metrics = dict(json.loads(trust.own_file(folder, "metrics.json").read_text("utf-8")))
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{folder}/metrics.json cannot be read: {error}.") from None
-    for part in ("test", "train", "sample", "plain_recipe"):
+    for part in ("test", "train", "sample", "plain_recipe", "made_by"):
         numbers = metrics.get(part, {})
         if not isinstance(numbers, dict) or not isinstance(numbers.get("elbo", 0.0), float | int):
             raise UserError(f"{folder}/metrics.json holds no numbers under {part!r}.")

@@ -102,6 +102,7 @@ DAMAGES["config.json of 50 MB"] = text("config.json", lambda t: t + " " * 50_000
 DAMAGES["metrics.json that is a list"] = text("metrics.json", lambda t: "[1]")
 DAMAGES["metrics.json with a text for a section"] = text("metrics.json", lambda t: '{"test": "good"}')
 DAMAGES["metrics.json with a text for a number"] = text("metrics.json", lambda t: '{"test": {"elbo": "good"}}')
+DAMAGES["metrics.json with a number for how it was made"] = text("metrics.json", lambda t: '{"made_by": 7}')
 DAMAGES["history.csv with text for numbers"] = text("history.csv", lambda t: t.replace("1.0", "one", 1))
 DAMAGES["history.csv with a short row"] = text("history.csv", lambda t: t + "3.0\n")
 DAMAGES["history.csv with a long row"] = text("history.csv", lambda t: t + "1," * 40 + "1\n")
