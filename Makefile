@@ -100,7 +100,7 @@ catalogue: .venv/ready
 # The pins, from the bounds in pyproject.toml; needs uv.
 requirements:
 	uv pip compile pyproject.toml --extra dev --universal --fork-strategy fewest --python-version 3.11 \
-	  --generate-hashes --no-emit-index-url --no-header --no-annotate --upgrade -o requirements.txt
+	  --generate-hashes --no-strip-extras --no-emit-index-url --no-header --no-annotate --upgrade -o requirements.txt
 
 .venv-bench/ready: .venv/ready benchmarks/requirements.txt
 	$(PYTHON) -m venv --clear .venv-bench
