@@ -12,7 +12,7 @@ import sys
 from benchmarks.peers_tensorflow import make_vae
 from vae_lib.config import VAEConfig
 from vae_lib.data import load_data
-from vae_lib.evaluate import evaluate_elbo
+from vae_lib.evaluation import evaluate_elbo
 from vae_lib.runs import find_run, read_config, record_numbers
 from vae_lib.train import fit
 

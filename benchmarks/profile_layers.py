@@ -18,7 +18,7 @@ import numpy as np
 from vae_lib.backend import tf
 from vae_lib.config import VAEConfig
 from vae_lib.model import VAE
-from vae_lib.schedules import Adam
+from vae_lib.optimization import Adam
 
 REPEATS = 30
 

@@ -136,12 +136,12 @@ def small_times() -> dict[str, float]:
     load += "print(time.perf_counter() - b)"
     draw = """
 import time, sys
-from vae_lib import VAE, VAEConfig, gallery, latent
+from vae_lib import VAE, VAEConfig, latent, pictures
 from vae_lib.runs import Run
 config = VAEConfig(2, im_dim=int(sys.argv[1]), data=sys.argv[2])
 run = Run("", config, VAE(config), [], {}, None)
 began = time.perf_counter()
-gallery.manifold(run, latent.axis_values(40))
+pictures.manifold(run, latent.axis_values(40))
 print(time.perf_counter() - began)
 """
     with tempfile.TemporaryDirectory() as cache:

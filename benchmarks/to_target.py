@@ -19,7 +19,7 @@ def ours(target: float) -> tuple[float, int, float]:
     """This project's defaults: what ``train_VAE.py -l 2`` does."""
     from vae_lib.backend import tf
     from vae_lib.config import VAEConfig
-    from vae_lib.evaluate import evaluate_elbo
+    from vae_lib.evaluation import evaluate_elbo
     from vae_lib.model import VAE
     from vae_lib.trainer import Trainer, plan_epoch
 

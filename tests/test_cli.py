@@ -124,3 +124,30 @@ def test_runs_are_listed(tmp_path, monkeypatch, capsys, small_run):
     monkeypatch.setattr("vae_lib.runs.project_dir", lambda name: small_run.parent)
     assert cli.main(["list"]) == 0
     assert capsys.readouterr().out == "small\n"
+
+
+def test_flags_are_not_completed(capsys):
+    """--res once trained a new model where a resumption was wanted."""
+    assert exit_status(cli.train_main, ["-l", "2", "--res", "some_run"]) == 2
+    assert "--res" in capsys.readouterr().err
+
+
+def test_the_latent_dimensions_stand_under_required_named_arguments(capsys):
+    assert exit_status(cli.train_main, ["--help"]) == 0
+    group = capsys.readouterr().out.split("required named arguments:\n")[1].split("\n\n")[0]
+    assert "-l D, --latent-dimensions D" in group
+    assert group.count("--") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["manifold", "--tiles", "2", "--scale", "0"], ["animate", "--tiles", "2", "--scale", "0"],
+     ["samples", "--scale", "0"], ["samples", "--seed", "9" * 20], ["samples", "--seed", "-1"]],
+)  # fmt: skip
+def test_a_number_that_makes_no_sense_is_refused(small_run, tmp_path, arguments, capsys):
+    out = tmp_path / "picture.gif"
+    assert exit_status(cli.main, [arguments[0], str(small_run), *arguments[1:], "--out", str(out)]) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert "must be" in message
+    assert not out.exists()

@@ -52,3 +52,19 @@ def test_an_unknown_key_is_refused_beside_all_known_ones():
     values = json.loads(VAEConfig(2).to_json()) | {"gamma": 1}
     with pytest.raises(UserError, match="gamma"):
         VAEConfig.from_json(json.dumps(values))
+
+
+def test_what_follows_from_a_setting_follows_a_new_one_too():
+    config = VAEConfig(2)
+    assert config.replace(beta=4.0) == VAEConfig(2, beta=4.0)
+    assert config.replace(data="faces") == VAEConfig(2, data="faces")
+    assert config.replace(likelihood="gaussian") == VAEConfig(2, likelihood="gaussian")
+    assert config.replace(seed=1).replace(data="faces") == VAEConfig(2, data="faces", seed=1)
+    assert VAEConfig(2, beta_start=3.0).replace(beta=4.0).beta_start == 3.0
+
+
+def test_the_range_of_a_refused_number_is_said():
+    with pytest.raises(UserError, match="learning_rate must be above 0 and at most 1,000,000, not 1000000000"):
+        VAEConfig(2, learning_rate=1e9)
+    with pytest.raises(UserError, match="beta must be from 0 to 1,000,000, not -1"):
+        VAEConfig(2, beta=-1.0)

@@ -1,16 +1,18 @@
 """Every source of images, the cache, and what happens without a network."""
 
 import hashlib
+import re
 import shutil
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import ROOT, run_python
+from tests.conftest import run_python
 from vae_lib import data, sources
 from vae_lib.config import UserError
 from vae_lib.data import load_data
@@ -250,15 +252,44 @@ def test_a_download_that_fails_half_way_ends_in_the_sample(offline, monkeypatch,
         load_data("mnist", source="tfds")
 
 
-def test_the_people_of_the_faces_sample_are_known_for_certain():
-    text = (ROOT / "vae_lib" / "samples" / "faces_people.txt").read_text()
-    rows = [line.split() for line in text.splitlines()]
-    sample = load_data("faces", 25, source="sample")
-    assert len(rows) == len(sample.train_images) + len(sample.test_images) == 100
-    for person, own, other in rows:
-        assert float(own) >= 0.988, person  # correlation of the patch with that person's picture
-        assert float(other) <= 0.940, person  # and with the best picture of anybody else
+def test_the_sample_of_faces_names_nobody():
+    """What is shipped are hashes: names cannot be read from them, and a given name can be found."""
     assert len(sources.sample_people()) == 95
+    assert all(re.fullmatch("[0-9a-f]{64}", line) for line in sources.sample_people())
+    assert sources.hashed_name("Hugh_Grant") in sources.sample_people()
+
+
+def test_the_sample_cannot_be_held_out_of_itself(offline):
+    for source in ("sample", "auto"):
+        with pytest.raises(UserError, match="sample"):
+            load_data("mnist", source=source, hold_out_sample=True)
+
+
+def test_photos_are_shrunk_as_they_are_read(tmp_path, monkeypatch):
+    """Only one photo is held at its full size."""
+    alive = []
+    real = sources._open
+
+    def opened(file):
+        picture = real(file)
+        alive.append(weakref.ref(picture))
+        assert sum(ref() is not None for ref in alive) <= 2
+        return picture
+
+    monkeypatch.setattr(sources, "_open", opened)
+    for i in range(6):
+        Image.new("L", (64, 64), i).save(tmp_path / f"{i}.png")
+    assert load_data(str(tmp_path), 8).train_images.shape[1:] == (8, 8, 1)
+    assert len(alive) == 6
+
+
+def test_the_memory_of_a_container_counts(tmp_path, monkeypatch):
+    limit = tmp_path / "memory.max"
+    limit.write_text("1000000\n")
+    monkeypatch.setattr(sources, "CGROUP_LIMITS", (str(limit),))
+    assert sources.memory() == 1e6
+    limit.write_text("max\n")
+    assert sources.memory() > 1e6
 
 
 def test_the_sample_can_be_held_out_of_the_full_set(prepared):
@@ -283,9 +314,11 @@ def test_the_full_sets_through_tfds(full_data, name):
 def test_the_sample_is_held_out_of_the_full_sets(full_data):
     assert len(load_data("mnist", hold_out_sample=True).train_images) == 55_000
     whole, held = load_data("faces", 25), load_data("faces", 25, hold_out_sample=True)
-    people = {held.label_names[label] for label in held.train_labels}
+    people = {sources.hashed_name(held.label_names[label]) for label in held.train_labels}
     assert not people & sources.sample_people()
-    assert {whole.label_names[label] for label in whole.train_labels} - people <= sources.sample_people()
+    assert {sources.hashed_name(whole.label_names[label]) for label in whole.train_labels} - people <= (
+        sources.sample_people()
+    )
     assert len(whole.train_images) - len(held.train_images) > 1000
     assert np.array_equal(whole.test_images, held.test_images)
 

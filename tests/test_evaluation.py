@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import exit_status, random_images, small
-from vae_lib import cli, evaluate, losses, report
+from vae_lib import cli, evaluation, losses, report
 from vae_lib.backend import tf
 from vae_lib.config import VAEConfig
 from vae_lib.model import VAE
@@ -21,14 +21,14 @@ def tiny():
 
 def test_the_kl_of_the_dimensions_adds_up(tiny):
     images = random_images(60, 8)
-    per_dimension = evaluate.kl_per_dimension(*tiny.encode_arrays(images))
-    assert per_dimension.sum() == pytest.approx(evaluate.evaluate_elbo(tiny, images)["kl"], abs=1e-4)
+    per_dimension = evaluation.kl_per_dimension(*tiny.encode_arrays(images))
+    assert per_dimension.sum() == pytest.approx(evaluation.evaluate_elbo(tiny, images)["kl"], abs=1e-4)
 
 
 def test_codes_that_fit_the_prior():
     rng = np.random.default_rng(0)
     z_mean = rng.standard_normal([4000, 2]) * 0.8
-    report_ = evaluate.describe_codes(z_mean, np.full([4000, 2], math.log(0.36)))
+    report_ = evaluation.describe_codes(z_mean, np.full([4000, 2], math.log(0.36)))
     assert report_["active_units"] == 2
     assert report_["aggregate_variance"] == pytest.approx([1.0, 1.0], abs=0.05)
     assert report_["moment_kl"] < 0.01
@@ -39,11 +39,11 @@ def test_codes_that_do_not_fit_the_prior():
     rng = np.random.default_rng(0)
     z_mean = np.stack([3.0 + rng.standard_normal(4000), np.zeros(4000)], axis=1)
     log_var = np.stack([np.full(4000, -20.0), np.zeros(4000)], axis=1)
-    report_ = evaluate.describe_codes(z_mean, log_var)
+    report_ = evaluation.describe_codes(z_mean, log_var)
     assert report_["active_units"] == 1
     assert report_["kl_per_dimension"][1] == 0.0
     assert report_["moment_kl"] == pytest.approx(4.5, abs=0.3)  # 3^2 / 2
-    mixture = evaluate.describe_codes(z_mean, np.full([4000, 2], -1.0))
+    mixture = evaluation.describe_codes(z_mean, np.full([4000, 2], -1.0))
     assert mixture["marginal_kl"] > 4.0
 
 
@@ -51,7 +51,7 @@ def test_the_marginal_kl_is_the_kl_less_the_mutual_information():
     """Two far components: the KL of each is known, and q(z) says which one it was, log 2 nats."""
     z_mean = np.repeat([[5.0, 0.0], [-5.0, 0.0]], 500, axis=0)
     z_log_var = np.full([1000, 2], math.log(0.01))
-    found = evaluate.describe_codes(z_mean, z_log_var)
+    found = evaluation.describe_codes(z_mean, z_log_var)
     assert found["marginal_kl"] == pytest.approx(sum(found["kl_per_dimension"]) - math.log(2), abs=0.05)
 
 
@@ -69,7 +69,7 @@ def test_pixels_drawn_from_the_likelihood_are_calibrated(tiny):
     z = np.random.default_rng(0).standard_normal([200, 2]).astype(np.float32)
     chance = tiny.decode(tf.constant(z)).numpy()
     x = (np.random.default_rng(1).random(chance.shape) < chance).astype(np.float32)
-    middle = evaluate.pixel_calibration(tiny, x)[1]
+    middle = evaluation.pixel_calibration(tiny, x)[1]
     assert middle["share"] == 1.0  # an untrained decoder says one half everywhere
     assert middle["ratio"] == pytest.approx(1.0, abs=0.02)
 
@@ -120,13 +120,13 @@ def test_a_gaussian_for_images_that_are_half_black_is_found_out():
         return tf.repeat(tf.constant(logits[None]), tf.shape(z)[0], axis=0)
 
     model.decode_logits = decode_logits
-    found = report.verdict(model.config, evaluate.evaluate(model, images), None)
+    found = report.verdict(model.config, evaluation.evaluate(model, images), None)
     assert any("too wide for pixels of 0 to 0.1 (50% of them)" in line for line in found), found
 
 
 def test_an_evaluation_holds_all_and_can_be_json(small_run, sample):
     model = load_run(small_run).model
-    found = evaluate.evaluate(model, small(sample, test=30).test_images, samples=[1, 50], exact=True)
+    found = evaluation.evaluate(model, small(sample, test=30).test_images, samples=[1, 50], exact=True)
     assert json.loads(json.dumps(found)) == found
     assert found["log_px"] >= found["iwae_50"] >= found["iwae_1"] - 1.0
     split = found["approximation_gap"] + found["amortization_gap"]

@@ -4,9 +4,10 @@ import imageio.v3 as iio
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgba
 from PIL import Image
 
-from vae_lib import cli, figures, gallery, latent
+from vae_lib import cli, figures, latent, pictures
 from vae_lib.config import UserError, VAEConfig
 from vae_lib.model import VAE
 from vae_lib.runs import Encodings, load_run, save_run
@@ -55,7 +56,7 @@ def test_a_picture_that_cannot_be_written_says_so(tmp_path):
 def test_the_manifold_is_the_decoded_grid(small_run):
     run = load_run(small_run)
     values = latent.axis_values(5)
-    picture = gallery.manifold(run, values)
+    picture = pictures.manifold(run, values)
     assert picture.shape == (140, 140, 1)
     corner = run.model.decode_arrays([[values[-1], values[-1]]])[0]  # the largest z_1 and z_2: top right
     assert np.abs(picture[:28, -28:].astype(int) - figures.to_bytes(corner)).max() <= 1
@@ -64,13 +65,13 @@ def test_the_manifold_is_the_decoded_grid(small_run):
 def test_the_spiral_shows_the_same_tiles(small_run):
     run = load_run(small_run)
     values = latent.axis_values(4)
-    frames = gallery.spiral_frames(run, values)
-    picture = gallery.manifold(run, values)
+    frames = pictures.spiral_frames(run, values)
+    picture = pictures.manifold(run, values)
     tiles = {picture[r : r + 28, c : c + 28].tobytes() for r in range(0, 112, 28) for c in range(0, 112, 28)}
     assert {frame.tobytes() for frame in frames} == tiles
     assert len(frames) == 16
     np.testing.assert_array_equal(frames[0], picture[:28, :28])
-    assert gallery.spiral_frames(run, values, scale=4).shape == (16, 112, 112, 1)
+    assert pictures.spiral_frames(run, values, scale=4).shape == (16, 112, 112, 1)
 
 
 def test_planes_above_two_dimensions(tmp_path):
@@ -81,12 +82,12 @@ def test_planes_above_two_dimensions(tmp_path):
     with_codes = load_run(save_run(tmp_path / "a", VAE(config), encodings=encodings))
     without = load_run(save_run(tmp_path / "b", VAE(config)))
     principal = latent.principal_plane(latent.grid(values), codes)
-    np.testing.assert_array_equal(gallery.plane_codes(with_codes, values), principal)
+    np.testing.assert_array_equal(pictures.plane_codes(with_codes, values), principal)
     diagonal = latent.diagonal_plane(latent.grid(values), 4)
-    np.testing.assert_array_equal(gallery.plane_codes(with_codes, values, "diagonal"), diagonal)
-    np.testing.assert_array_equal(gallery.plane_codes(without, values), diagonal)
+    np.testing.assert_array_equal(pictures.plane_codes(with_codes, values, "diagonal"), diagonal)
+    np.testing.assert_array_equal(pictures.plane_codes(without, values), diagonal)
     with pytest.raises(UserError, match="diagonal"):
-        gallery.plane_codes(without, values, "principal")
+        pictures.plane_codes(without, values, "principal")
 
 
 def test_plots_draw_on_the_axes_they_are_given():
@@ -106,8 +107,8 @@ def test_plots_draw_on_the_axes_they_are_given():
 
 def test_reconstructions_stand_beside_what_the_model_sees(small_run, sample):
     run = load_run(small_run)
-    images = sample.test_images[gallery.spread_indices(sample.test_labels, 20)]
-    picture = gallery.reconstructions(run, images, columns=5)
+    images = sample.test_images[pictures.spread_indices(sample.test_labels, 20)]
+    picture = pictures.reconstructions(run, images, columns=5)
     assert picture.shape == (4 * 28, 10 * 28, 1)
     np.testing.assert_array_equal(picture[:28, :28], np.where(images[0] >= 128, 255, 0))
     decoded = run.model.decode_arrays(run.model.encode_arrays(images, seed=20).z_mean)
@@ -117,13 +118,13 @@ def test_reconstructions_stand_beside_what_the_model_sees(small_run, sample):
 def test_test_images_take_turns_through_the_labels():
     images = np.arange(7, dtype=np.uint8).reshape(7, 1, 1, 1)
     labels = np.array([2, 0, 0, 2, 1, 0, 1])
-    chosen = images[gallery.spread_indices(labels, 6)]
+    chosen = images[pictures.spread_indices(labels, 6)]
     assert chosen.ravel().tolist() == [1, 4, 0, 2, 6, 3]
 
 
 def test_samples_follow_from_the_seed(small_run):
     run = load_run(small_run)
-    first, again, other = (gallery.samples(run, 12, seed=seed, columns=4) for seed in (1, 1, 2))
+    first, again, other = (pictures.samples(run, 12, seed=seed, columns=4) for seed in (1, 1, 2))
     assert first.shape == (84, 112, 1)
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
@@ -147,3 +148,25 @@ def test_a_large_gif_gets_fewer_levels_of_grey(tmp_path, monkeypatch):
     assert sizes[1] < sizes[0]
     levels = [len(np.unique(iio.imread(tmp_path / name))) for name in ("fine.gif", "coarse.gif")]
     assert levels == [128, 64]
+
+
+def test_each_class_has_its_own_colour_and_name_in_any_subset():
+    names = tuple("0123456789")
+
+    def drawn(labels):
+        figure, ax = plt.subplots()
+        figures.show_codes(np.zeros([len(labels), 2]), np.array(labels), names, ax)
+        legend = ax.get_legend()
+        named = {
+            text.get_text(): to_rgba(handle.get_color())
+            for text, handle in zip(legend.get_texts(), legend.legend_handles, strict=True)
+        }
+        dots = {names[label]: tuple(c) for label, c in zip(labels, ax.collections[0].get_facecolors(), strict=True)}
+        plt.close(figure)
+        assert named == dots
+        return named
+
+    whole = drawn(range(10))
+    assert len(set(whole.values())) == 10
+    for subset in ([3, 7], [2, 9, 4, 0], [3, 4, 5, 6, 7], [5]):
+        assert drawn(subset) == {names[label]: whole[names[label]] for label in subset}

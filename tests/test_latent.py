@@ -86,3 +86,8 @@ def test_arrays_that_make_no_sense_are_refused():
         latent.principal_plane(latent.grid(latent.axis_values(3)), np.zeros([1, 4]))
     with pytest.raises(UserError, match="at least 1"):
         latent.spiral(0)
+
+
+def test_a_single_tile_stands_in_the_middle():
+    assert latent.axis_values(1).tolist() == [0.0]
+    assert latent.axis_values(1, extent=3.0).tolist() == [0.0]

@@ -50,4 +50,12 @@ def test_images_that_cannot_fit_are_refused_before_they_are_decoded():
 
 def test_memory_is_unlimited_where_the_system_does_not_tell(monkeypatch):
     monkeypatch.delattr("os.sysconf")
+    monkeypatch.setattr(sources, "CGROUP_LIMITS", ("/nowhere",))
     assert sources.memory() == float("inf")
+
+
+def test_a_batch_takes_its_memory_however_few_images_there_are():
+    """A small set is filled up to one batch, so the batch is what counts."""
+    config = VAEConfig(2, batch_size=1_000_000)
+    assert limits.training_bytes(config, 4_000) > 100e9
+    assert limits.training_bytes(config.replace(batch_size=50), 4_000) < 1e9

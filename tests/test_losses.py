@@ -80,3 +80,11 @@ def test_extreme_logits_stay_finite(extreme):
             value = nll(tf.constant([[0.0, 0.5, 1.0]] * 2), logits)
         assert np.isfinite(value).all()
         assert np.isfinite(tape.gradient(value, logits)).all()
+
+
+def test_the_normalizer_keeps_its_digits_for_small_logits():
+    logits = np.linspace(0.021, 0.5, 400).astype(np.float32)
+    half = 0.5 * logits.astype(np.float64)
+    exact = half + np.log(np.sinh(half) / half)
+    found = losses.continuous_bernoulli_log_normalizer(tf.constant(logits)).numpy()
+    assert np.abs(found - exact).max() < 1e-6

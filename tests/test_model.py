@@ -1,5 +1,7 @@
 """Shapes, sampling, seeds and likelihoods of the model."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -133,3 +135,23 @@ def test_batched_arrays_equal_single_calls():
     np.testing.assert_allclose(parts.z_mean, whole.z_mean, atol=1e-5)
     z = np.random.default_rng(0).normal(size=(7, 2))
     np.testing.assert_allclose(vae.decode_arrays(z, batch_size=3), vae.decode(tf.constant(z, tf.float32)), atol=1e-5)
+
+
+def test_a_sigma_below_its_bound_can_come_back():
+    model = VAE(VAEConfig(2, likelihood="gaussian", num_filters=2, hidden_units=4))
+    model.raw_log_sigma.assign(-9.0)
+    with tf.GradientTape() as tape:
+        loss = tf.square(model.log_sigma() - 0.0)  # wants a larger sigma
+    assert float(model.log_sigma()) == pytest.approx(math.log(1 / 256))
+    assert float(tape.gradient(loss, model.raw_log_sigma.value)) < 0.0
+    with tf.GradientTape() as tape:
+        loss = model.log_sigma()  # wants a smaller one, which the bound forbids
+    assert float(tape.gradient(loss, model.raw_log_sigma.value)) == 0.0
+
+
+def test_a_decoder_comes_back_from_a_keras_file(tmp_path):
+    model = VAE(VAEConfig(2, num_filters=2, hidden_units=4))
+    z = np.random.default_rng(0).standard_normal([3, 2]).astype(np.float32)
+    model.decoder.save(tmp_path / "decoder.keras")
+    again = keras.saving.load_model(tmp_path / "decoder.keras")
+    np.testing.assert_array_equal(again(z), model.decoder(z))

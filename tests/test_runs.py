@@ -1,14 +1,17 @@
 """Run folders: what they hold, that they are complete or absent, and that they come back equal."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.conftest import run_python, small
-from vae_lib.config import UserError, VAEConfig
+from tests.conftest import ROOT, run_python, small
+from vae_lib.config import Fault, UserError, VAEConfig
 from vae_lib.model import VAE
-from vae_lib.runs import Encodings, list_runs, load_run, save_run, start_run
+from vae_lib.runs import Encodings, list_runs, load_run, locked, save_run, start_run
 
 TINY = VAEConfig(2, num_filters=4, hidden_units=16)
 
@@ -87,3 +90,86 @@ def test_an_unknown_run_names_the_nearest(tmp_path, monkeypatch):
     save_run(tmp_path / "mnist_2", VAE(TINY))
     with pytest.raises(UserError, match="did you mean 'mnist_2'"):
         load_run("mnits_2")
+
+
+def test_a_neighbour_called_old_is_left_alone(tmp_path):
+    thesis = tmp_path / "vae.old" / "thesis.txt"
+    thesis.parent.mkdir()
+    thesis.write_text("years of work")
+    for _ in range(2):
+        save_run(tmp_path / "vae", VAE(TINY), overwrite=True)
+    assert thesis.read_text() == "years of work"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["vae", "vae.old"]
+
+
+def test_only_a_run_is_ever_replaced(tmp_path):
+    photo = tmp_path / "photos" / "holiday.jpg"
+    photo.parent.mkdir()
+    photo.write_bytes(b"sea")
+    with pytest.raises(UserError, match="is not a run"):
+        save_run(photo.parent, VAE(TINY), overwrite=True)
+    run = save_run(tmp_path / "run", VAE(TINY))
+    (run / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"notes.txt, which is no part of a run"):
+        save_run(run, VAE(TINY), overwrite=True)
+    (tmp_path / "later.partial").mkdir()
+    (tmp_path / "later.partial" / "draft").write_text("mine")
+    with pytest.raises(UserError, match="is not a run"):
+        save_run(tmp_path / "later", VAE(TINY), overwrite=True)
+    assert photo.read_bytes() == b"sea"
+    assert (run / "notes.txt").read_text() == "mine"
+    assert (tmp_path / "later.partial" / "draft").read_text() == "mine"
+
+
+def test_a_rename_that_fails_gives_the_old_run_back(tmp_path, monkeypatch):
+    save_run(tmp_path / "run", VAE(TINY), metrics={"n": 1})
+    real = Path.rename
+
+    def rename(self, target):
+        if self.name.endswith(".partial"):
+            raise OSError(28, "No space left on device")
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(Fault, match="No space left"):
+        save_run(tmp_path / "run", VAE(TINY), metrics={"n": 2}, overwrite=True)
+    assert load_run(tmp_path / "run").metrics == {"n": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+def test_an_unfinished_run_belongs_to_the_process_that_writes_it(tmp_path):
+    partial = start_run(TINY, tmp_path / "run")
+    script = (
+        "import sys; from pathlib import Path; from vae_lib.runs import locked\n"
+        "with locked(Path(sys.argv[1])): print('locked', flush=True); sys.stdin.read()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", script, str(partial)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert other.stdout.readline() == b"locked\n"
+    with pytest.raises(UserError, match="written by another process"):
+        start_run(TINY, tmp_path / "run", overwrite=True)
+    with pytest.raises(UserError, match="written by another process"), locked(partial):
+        raise AssertionError("two processes hold one run")
+    other.kill()
+    other.communicate()
+    assert start_run(TINY, tmp_path / "run", overwrite=True) == partial
+
+
+def test_loading_a_run_traces_no_graph(small_run, monkeypatch):
+    calls = []
+    real = VAE.encode
+    monkeypatch.setattr(VAE, "encode", lambda self, x: calls.append("encode") or real(self, x))
+    run = load_run(small_run)
+    assert calls == []
+    run.model.encode_arrays(np.zeros([3, 28, 28, 1], np.uint8))
+    assert calls == ["encode"]
+
+
+def test_an_empty_shelf_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("VAE_LIB_HOME", str(tmp_path))
+    with pytest.raises(UserError, match="train one, or set VAE_LIB_HOME"):
+        load_run("mnist_2")
+    save_run(tmp_path / "pickles" / "mine", VAE(TINY))
+    assert list_runs() == ["mine"]
+    assert load_run("mine").config == TINY

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT
-from vae_lib import likelihood, report
+from vae_lib import marginal, report
 from vae_lib.data import load_data
-from vae_lib.evaluate import evaluate, kl_per_dimension
+from vae_lib.evaluation import evaluate, kl_per_dimension
 from vae_lib.model import Posterior
 from vae_lib.runs import find_run, list_runs, load_run, read_config, read_metrics
 
@@ -69,10 +69,10 @@ def test_the_integral_agrees_with_importance_sampling():
     """Samples from each image's fitted Gaussian, which are where the posterior is: the encoder's may not be."""
     run = load_run("mnist_2")
     x = run.model.prepare_arrays(load_data("mnist", source="sample").test_images[::20])
-    exact = likelihood.exact_log_px(run.model, x)
-    posterior = likelihood.best_gaussian(run.model, x).posterior
+    exact = marginal.exact_log_px(run.model, x)
+    posterior = marginal.best_gaussian(run.model, x).posterior
     wider = Posterior(posterior.z_mean, posterior.z_log_var + 0.5)
-    bound = likelihood.importance_weighted_bound(run.model, x, 5000, posterior=wider)
+    bound = marginal.importance_weighted_bound(run.model, x, 5000, posterior=wider)
     assert abs(exact.log_px.mean() - bound.mean()) < 0.1
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from vae_lib.figures import to_bytes
 from vae_lib.runs import load_run
-from vae_lib.widgets import explore, png
+from vae_lib.sliders import explore, png
 
 
 @pytest.fixture
@@ -98,3 +98,26 @@ def test_the_ring_is_where_the_code_is(explorer):
 def test_png_keeps_every_pixel():
     image = np.random.default_rng(0).random([5, 7, 3])
     np.testing.assert_array_equal(iio.imread(io.BytesIO(png(image))), to_bytes(image))
+
+
+def test_a_code_beyond_the_sliders_is_decoded_as_it_is(explorer):
+    """The code is the state, and the sliders show it as far as they reach."""
+    explorer.z = [-11.6, 0.123]
+    np.testing.assert_allclose(explorer.z, [-11.6, 0.123], rtol=1e-6)
+    decoded = explorer.run.model.decode_arrays(np.array([[-11.6, 0.123]]))[0]
+    np.testing.assert_array_equal(shown(explorer), to_bytes(decoded)[..., 0])
+    moved = next(slider for slider in explorer.sliders if slider.description == "z_2")
+    moved.value = 1.0
+    np.testing.assert_allclose(explorer.z, [-11.6, 1.0], rtol=1e-6)
+
+
+def test_sliders_reach_as_far_as_the_codes_of_the_run(small_run):
+    run = load_run(small_run)
+    far = run.encodings._replace(z_mean=np.add(run.encodings.z_mean, [9.0, 0.0]))
+    explorer = explore(run._replace(encodings=far))
+    for image in range(0, len(far.z_mean), 7):
+        explorer.index.value = image
+        explorer.start.click()
+        np.testing.assert_allclose(explorer.z, far.z_mean[image], rtol=1e-6)
+        shown_codes = {slider.description: slider.value for slider in explorer.sliders}
+        np.testing.assert_allclose([shown_codes["z_1"], shown_codes["z_2"]], far.z_mean[image], atol=0.006)

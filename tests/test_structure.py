@@ -2,17 +2,21 @@
 
 import ast
 import re
+import shutil
 import subprocess
+import sys
 import tomllib
 
+import pytest
 import yaml
 
 from tests.conftest import ROOT, run_python
 
 # A module imports only from modules before it.
 ORDER = ["config", "backend", "sources", "data", "losses", "networks", "limits", "model", "trust", "runs",
-         "likelihood", "evaluate", "report", "augment", "schedules", "trainer", "checkpoints", "train", "distribution",
-         "latent", "figures", "gallery", "widgets", "explorer", "progress", "flags", "cli"]  # fmt: skip
+         "marginal", "evaluation", "report", "augment", "optimization", "trainer", "checkpoints", "train",
+         "distribution", "latent", "figures", "pictures", "sliders", "explorer", "progress", "flags",
+         "cli"]  # fmt: skip
 
 
 def imported(path):
@@ -62,7 +66,9 @@ def test_importing_the_package_does_not_import_tensorflow():
 
 
 def test_every_public_name_can_be_had():
-    result = run_python("-c", "import vae_lib; print(*[getattr(vae_lib, n).__name__ for n in vae_lib.__all__])")
+    twice = "import vae_lib; [getattr(vae_lib, n) for n in vae_lib.__all__]; "
+    twice += "assert all(callable(getattr(vae_lib, n)) for n in vae_lib.__all__); "
+    result = run_python("-c", twice + "from vae_lib import evaluate, train_run, explore; assert callable(evaluate)")
     assert result.returncode == 0, result.stderr
 
 
@@ -73,7 +79,7 @@ def test_importing_tensorflow_through_the_package_is_quiet():
 
 def pins():
     text = (ROOT / "requirements.txt").read_text()
-    return dict(re.findall(r"^([a-z0-9._-]+)==([^ ;\\]+)", text, re.MULTILINE | re.IGNORECASE))
+    return dict(re.findall(r"^([a-z0-9._-]+)(?:\[[a-z0-9,-]+\])?==([^ ;\\]+)", text, re.MULTILINE | re.IGNORECASE))
 
 
 def test_the_pins_meet_every_bound_and_name_no_index():
@@ -94,12 +100,28 @@ def test_the_pins_meet_every_bound_and_name_no_index():
 def test_the_environment_installs_the_same_pins():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     python, _, pip = environment["dependencies"]
-    assert pip == {"pip": ["-r requirements.txt", "-e ."]}
+    assert pip == {"pip": ["-r requirements.txt"]}
     version = python.removeprefix("python=")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert version in ("3.11", "3.12", "3.13")
     assert project["requires-python"] == ">=3.11,<3.14"
     assert environment["variables"]["KERAS_BACKEND"] == "tensorflow"
+
+
+@pytest.mark.torture
+def test_the_environment_installs_as_conda_installs_it(tmp_path):
+    """conda writes the pip section to a file beside environment.yml and gives it to one call of pip."""
+    for name in ("environment.yml", "requirements.txt", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "vae_lib", tmp_path / "vae_lib", ignore=shutil.ignore_patterns("__pycache__"))
+    section = yaml.safe_load((tmp_path / "environment.yml").read_text())["dependencies"][-1]["pip"]
+    (tmp_path / "section.txt").write_text("\n".join(section) + "\n")
+    subprocess.run([sys.executable, "-m", "venv", "empty"], cwd=tmp_path, check=True)
+    pip = [str(tmp_path / "empty" / "bin" / "python"), "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    here = ["install", "--no-deps", "--no-build-isolation", "-e", "."]
+    for arguments in (["install", "-r", "section.txt"], here, ["check"]):
+        result = subprocess.run([*pip, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stderr
 
 
 def test_an_old_python_gets_one_clear_sentence(tmp_path):

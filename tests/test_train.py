@@ -11,8 +11,8 @@ from vae_lib.backend import keras, tf
 from vae_lib.checkpoints import State
 from vae_lib.config import UserError, VAEConfig
 from vae_lib.model import VAE
+from vae_lib.optimization import Adam, kl_weight, learning_rate
 from vae_lib.runs import load_run
-from vae_lib.schedules import Adam, kl_weight, learning_rate
 from vae_lib.train import fit, train_run
 from vae_lib.trainer import Batch, Trainer, plan_epoch
 
@@ -212,3 +212,16 @@ def test_a_checkpoint_of_another_architecture_is_refused(sample):
     state = State(n_images=60, variables=[np.zeros(3)])
     with pytest.raises(UserError, match="another architecture"):
         fit(VAE(VAEConfig(2, num_filters=2, hidden_units=4)), small(sample, 60, 20), state=state)
+
+
+def test_the_kl_weight_can_start_at_nothing():
+    config = VAEConfig(2, beta_start=0.0)
+    weights = [float(kl_weight(config, tf.constant(step), 8)) for step in range(5)]
+    np.testing.assert_allclose(weights, [0.0, 0.25, 0.5, 0.75, 1.0])
+
+
+def test_images_of_another_shape_or_type_are_refused():
+    model = VAE(VAEConfig(2, num_filters=4, hidden_units=8))
+    for images in (np.zeros([4, 28, 28], np.uint8), np.zeros([4, 28, 28, 1]), np.zeros([4, 32, 32, 1], np.uint8)):
+        with pytest.raises(UserError, match=r"uint8 images \(N, 28, 28, 1\), not"):
+            Trainer(model, images)

@@ -25,9 +25,9 @@ _HOME = {
     "fit": "train",
     "train_run": "train",
     "resume_run": "train",
-    "evaluate": "evaluate",
-    "evaluate_elbo": "evaluate",
-    "explore": "widgets",
+    "evaluate": "evaluation",
+    "evaluate_elbo": "evaluation",
+    "explore": "sliders",
 }
 __all__ = sorted(_HOME)
 

@@ -106,31 +106,31 @@ def _list(args: argparse.Namespace) -> None:
 
 
 def _manifold(args: argparse.Namespace) -> None:
-    from vae_lib import figures, gallery, latent
+    from vae_lib import figures, latent, pictures
     from vae_lib.runs import load_run
 
     values = latent.axis_values(args.tiles, extent=args.range, quantiles=args.quantiles)
     run = load_run(args.run)
-    picture = figures.enlarge(gallery.manifold(run, values, plane=args.plane), args.scale or 1)
-    print(f"wrote {figures.write_image(gallery.picture_path(run, '.png', args.out), picture)}")
+    picture = figures.enlarge(pictures.manifold(run, values, plane=args.plane), 1 if args.scale is None else args.scale)
+    print(f"wrote {figures.write_image(pictures.picture_path(run, '.png', args.out), picture)}")
 
 
 def _animate(args: argparse.Namespace) -> None:
-    from vae_lib import figures, gallery, latent
+    from vae_lib import figures, latent, pictures
     from vae_lib.runs import load_run
 
     values = latent.axis_values(args.tiles, extent=args.range, quantiles=args.quantiles)
     run = load_run(args.run)
-    scale = args.scale or gallery.default_scale(run.config.im_dim)
-    frames = gallery.spiral_frames(run, values, plane=args.plane, scale=scale)
-    path = figures.write_gif(gallery.picture_path(run, ".gif", args.out), frames, frame_ms=args.frame_ms)
+    scale = pictures.default_scale(run.config.im_dim) if args.scale is None else args.scale
+    frames = pictures.spiral_frames(run, values, plane=args.plane, scale=scale)
+    path = figures.write_gif(pictures.picture_path(run, ".gif", args.out), frames, frame_ms=args.frame_ms)
     print(f"wrote {path}")
 
 
 def _evaluate(args: argparse.Namespace) -> None:
     from vae_lib import report
     from vae_lib.data import load_data
-    from vae_lib.evaluate import evaluate
+    from vae_lib.evaluation import evaluate
     from vae_lib.runs import load_run, record_numbers
 
     for k in args.samples:
@@ -174,31 +174,34 @@ def _scoreboard(args: argparse.Namespace) -> None:
 
 
 def _samples(args: argparse.Namespace) -> None:
-    from vae_lib import figures, gallery
+    from vae_lib import figures, pictures
     from vae_lib.runs import load_run
 
+    if not 0 <= args.seed < 2**31:
+        raise UserError(f"--seed must be from 0 to {2**31 - 1:,}, not {args.seed:,}.")
     run = load_run(args.run)
-    picture = gallery.samples(run, _count("--count", args.count), seed=args.seed)
+    picture = pictures.samples(run, _count("--count", args.count), seed=args.seed)
     _write_tiles(run, "samples", picture, args, figures)
 
 
 def _reconstruct(args: argparse.Namespace) -> None:
-    from vae_lib import figures, gallery
+    from vae_lib import figures, pictures
     from vae_lib.data import load_data
     from vae_lib.runs import load_run
 
     run = load_run(args.run)
     count = _count("--count", args.count)
     data = load_data(run.config.data, run.config.im_dim, source=args.source)
-    images = data.test_images[gallery.spread_indices(data.test_labels, count)]
-    _write_tiles(run, "reconstructions", gallery.reconstructions(run, images), args, figures)
+    images = data.test_images[pictures.spread_indices(data.test_labels, count)]
+    _write_tiles(run, "reconstructions", pictures.reconstructions(run, images), args, figures)
 
 
 def _write_tiles(run: Any, kind: str, picture: Any, args: argparse.Namespace, figures: Any) -> None:
     from vae_lib.runs import project_dir
 
     out = args.out or project_dir("img") / f"{kind}_{run.path.name}.png"
-    scale = args.scale or (2 if run.config.im_dim < 64 else 1)
+    default = 2 if run.config.im_dim < 64 else 1
+    scale = default if args.scale is None else args.scale
     print(f"wrote {figures.write_image(out, figures.enlarge(picture, scale))}")
 
 

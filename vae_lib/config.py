@@ -7,7 +7,7 @@ import difflib
 import json
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 DATASETS = ("mnist", "fashion_mnist", "faces")
 LIKELIHOODS = ("bernoulli", "continuous_bernoulli", "gaussian")
@@ -87,6 +87,8 @@ class VAEConfig:
     hold_out_sample: bool = False
     augment_encoder: bool = False  # let the encoder, not the decoder, learn from altered copies too
 
+    _derived: ClassVar[tuple[str, ...]] = ()  # of each config: the settings that were not given
+
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             self._check_type(field.name, str(field.type))
@@ -99,6 +101,8 @@ class VAEConfig:
         ):  # fmt: skip
             if not low <= getattr(self, name) <= high:
                 raise UserError(f"{name} must be from {low} to {high}, not {getattr(self, name)}.")
+        derived = tuple(name for name in ("likelihood", "binarize", "beta_start") if getattr(self, name) is None)
+        object.__setattr__(self, "_derived", derived)
         if self.likelihood is None:
             object.__setattr__(self, "likelihood", DEFAULT_LIKELIHOOD.get(self.data, "gaussian"))
         if self.binarize is None:
@@ -109,7 +113,8 @@ class VAEConfig:
         for name in ("learning_rate", "beta", "beta_start"):
             value = getattr(self, name)
             if not (math.isfinite(value) and 0 <= value <= 1e6) or (name == "learning_rate" and value == 0):
-                raise UserError(f"{name} must be a positive, finite number, not {value}.")
+                range_ = "above 0 and at most" if name == "learning_rate" else "from 0 to"
+                raise UserError(f"{name} must be {range_} 1,000,000, not {value}.")
         one_of("likelihood", self.likelihood, LIKELIHOODS)
         one_of("binarize", self.binarize, BINARIZATIONS)
         one_of("mode", self.mode, MODES)
@@ -134,8 +139,9 @@ class VAEConfig:
             object.__setattr__(self, name, float(value))
 
     def replace(self, **changes: Any) -> VAEConfig:
-        """A copy with ``changes``, checked again."""
-        return dataclasses.replace(self, **changes)
+        """A copy with ``changes``, checked again; what followed from other settings follows from the new ones."""
+        settings: dict[str, Any] = dict.fromkeys(self._derived)
+        return dataclasses.replace(self, **(settings | changes))
 
     def to_json(self) -> str:
         """The config as JSON text that `from_json` turns back into an equal config."""

@@ -57,6 +57,8 @@ def load_data(
     if not isinstance(im_dim, int) or not 8 <= im_dim <= 1024:
         raise UserError(f"im_dim must be a whole number from 8 to 1024, not {im_dim!r}.")
     if name not in DATASETS:
+        if hold_out_sample:
+            raise UserError("a folder has no bundled sample that could be held out: leave hold_out_sample off.")
         return _folder(name, im_dim)
     data_dir = sources.tfds_dir()
     if source not in ("auto", "tfds", "sample"):
@@ -64,6 +66,8 @@ def load_data(
             one_of("source", source, ("auto", "tfds", "sample"))
         data_dir, source = Path(source), "tfds"
     if source == "sample":
+        if hold_out_sample:
+            raise UserError("the bundled sample cannot be held out of itself: leave hold_out_sample off.")
         return _image_data(sources.read_sample(name, im_dim), "sample")
     found = _full_set(name, im_dim, data_dir, Path(cache_dir or default_cache_dir()))
     if found is not None:
@@ -71,6 +75,8 @@ def load_data(
     where = f"{name} is not prepared under {data_dir} and cannot be downloaded"
     if source == "tfds":
         raise UserError(f"{where}: connect to the network, or use the source 'sample'.")
+    if hold_out_sample:
+        raise UserError(f"{where}: only the full data set can be used without the images of the bundled sample.")
     data = _image_data(sources.read_sample(name, im_dim), "sample")
     sources.notice(f"{where}; using the bundled sample of {len(data.train_images)} training images.")
     return data
@@ -115,7 +121,8 @@ def _without_sample(data: ImageData, name: str) -> ImageData:
     """``data`` less every training image that is in the bundled sample; of faces, whoever the sample shows."""
     if name == "faces":
         people = sources.sample_people()
-        keep = np.array([data.label_names[label] not in people for label in data.train_labels])
+        shown = np.array([sources.hashed_name(name) in people for name in data.label_names])
+        keep = ~shown[data.train_labels]
         return data._replace(train_images=data.train_images[keep], train_labels=data.train_labels[keep])
     sample = sources.read_sample(name, data.train_images.shape[1])
     known = {image.tobytes() for part in (sample.train, sample.test) for image in part.images}

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vae_lib import likelihood
+from vae_lib import marginal
 from vae_lib.backend import tf
 from vae_lib.data import ImageData
 from vae_lib.model import VAE
@@ -80,7 +80,7 @@ def _marginal_kl(z_mean: np.ndarray, z_log_var: np.ndarray, rng: np.random.Gener
     log_q = np.empty(len(z))
     for i in range(0, len(z), 100):
         squared = np.square(z[i : i + 100, None] - z_mean) * np.exp(-z_log_var) + z_log_var  # (100, N, D)
-        log_q[i : i + 100] = likelihood.log_sum_exp(-0.5 * squared.sum(axis=-1)) - math.log(len(z_mean))
+        log_q[i : i + 100] = marginal.log_sum_exp(-0.5 * squared.sum(axis=-1)) - math.log(len(z_mean))
     return float((log_q + 0.5 * np.square(z).sum(axis=-1)).mean())
 
 
@@ -117,9 +117,10 @@ def evaluate(
 ) -> Report:
     """Everything that can be said of a model on uint8 test images (N, H, W, C), as JSON values in nats per image.
 
-    Always the ELBO, the codes and the pixels' calibration; ``samples`` adds importance-weighted bounds with so many
-    samples each; ``exact`` adds log p(x) by integration and the split of its distance from the ELBO, for models with
-    two latent dimensions. All speak of the same pixels and, but for the sampling, of the same noise.
+    Always the ELBO, the codes and the calibration of the first 1,000 images' pixels; ``samples`` adds importance-
+    weighted bounds with so many samples each; ``exact`` adds log p(x) by integration and the split of its distance
+    from the ELBO, for models with two latent dimensions. All speak of the same pixels and, but for the sampling, of
+    the same noise.
     """
     x = model.prepare_arrays(images, seed=seed)
     report: Report = {"images": len(images), "seed": seed, "noise_samples": 1}
@@ -128,14 +129,14 @@ def evaluate(
     report["pixel_calibration"] = pixel_calibration(model, x[:1000])
     for k in samples:
         title = f"IWAE-{k}" if progress else None
-        values = likelihood.importance_weighted_bound(model, x, k, seed=seed, progress=title)
+        values = marginal.importance_weighted_bound(model, x, k, seed=seed, progress=title)
         report[f"iwae_{k}"], report[f"iwae_{k}_error"] = mean_and_error(values)
     if exact:
-        found = likelihood.exact_log_px(model, x, progress="exact log p(x)" if progress else None)
+        found = marginal.exact_log_px(model, x, progress="exact log p(x)" if progress else None)
         report["log_px"], report["log_px_error"] = mean_and_error(found.log_px)
         report["integration_error"] = float(found.error.mean())
         first = slice(0, GAP_IMAGES)
-        gaps = likelihood.best_gaussian(model, x[first], progress="best Gaussian" if progress else None)
+        gaps = marginal.best_gaussian(model, x[first], progress="best Gaussian" if progress else None)
         report["gap_images"] = len(gaps.best)
         report["approximation_gap"] = float((found.log_px[first] - gaps.best).mean())
         report["amortization_gap"] = float((gaps.best - gaps.encoder).mean())

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vae_lib import gallery, latent, report
+from vae_lib import latent, pictures, report
 from vae_lib.backend import keras
 from vae_lib.config import UserError
 from vae_lib.data import ImageData
-from vae_lib.evaluate import kl_per_dimension
+from vae_lib.evaluation import kl_per_dimension
 from vae_lib.networks import DepthToSpace
 from vae_lib.runs import Run, write_atomically
 
@@ -85,7 +85,7 @@ def _data_uri(picture: np.ndarray) -> str:
 
 def _plane(run: Run) -> dict[str, list[float]]:
     """Centre and two axes of the plane that the map shows: z = centre + a * x + b * y."""
-    codes = gallery.on_plane(run, np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
+    codes = pictures.on_plane(run, np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
     centre, x, y = codes[0], codes[1] - codes[0], codes[2] - codes[0]
     return {"centre": centre.tolist(), "x": x.tolist(), "y": y.tolist()}
 
@@ -131,7 +131,7 @@ def _examples(run: Run, data: ImageData | None, count: int) -> dict[str, Any]:
     if data is None:
         codes = np.zeros([0, run.config.latent_dim]) if run.encodings is None else run.encodings.z_mean[:count]
         return {"pixels": "", "codes": np.round(codes, 3).tolist(), "labels": []}
-    indices = gallery.spread_indices(data.test_labels, count)
+    indices = pictures.spread_indices(data.test_labels, count)
     images = data.test_images[indices]
     return {
         "pixels": _base64(images),
@@ -164,7 +164,7 @@ def explorer_page(run: Run, data: ImageData | None = None, *, examples: int = 20
         "quantiles": latent.DEFAULT_QUANTILES,
         "plane": _plane(run),
         "spiral": {"tiles": SPIRAL, "order": latent.spiral(SPIRAL).ravel().tolist()},
-        "map": _data_uri(gallery.manifold(run, latent.axis_values(tiles))),
+        "map": _data_uri(pictures.manifold(run, latent.axis_values(tiles))),
         "points": _points(run, names) | {"step": CODE_STEP},
         "examples": _examples(run, data, examples),
         "card": _card(run),
@@ -190,7 +190,7 @@ def index_page(runs: Mapping[str, Run]) -> str:
 def _index_cards(runs: Mapping[str, Run]) -> Iterator[str]:
     for file, run in runs.items():
         tiles = max(4, 280 // run.config.im_dim)
-        picture = _data_uri(gallery.manifold(run, latent.axis_values(tiles)))
+        picture = _data_uri(pictures.manifold(run, latent.axis_values(tiles)))
         task = html.escape(report.describe_task(run.config, run.config.data_source or "sample"))
         name = html.escape(run.path.name)
         yield (

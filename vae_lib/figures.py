@@ -12,6 +12,7 @@ import imageio.v3 as iio
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from PIL import Image
 
 from vae_lib.config import UserError
@@ -159,11 +160,18 @@ def show_manifold(picture: np.ndarray, values: Sequence[float], ax: Axes | None 
 
 
 def show_codes(z_mean: np.ndarray, labels: np.ndarray, names: Sequence[str], ax: Axes | None = None) -> Axes:
-    """The aggregate posterior: a dot for each encoded image (N, 2), coloured by class."""
+    """The aggregate posterior: a dot for each encoded image (N, 2), coloured by class.
+
+    Label ``i`` is called ``names[i]`` and has the same colour whichever classes are shown.
+    """
     ax = ax or plt.gca()
-    dots = ax.scatter(z_mean[:, 0], z_mean[:, 1], c=labels, s=2, cmap="tab10", rasterized=True)
-    ax.legend(dots.legend_elements(num=len(names))[0], names, title="class", loc="upper left",
-              bbox_to_anchor=(1, 1), frameon=False)  # fmt: skip
+    colours = plt.get_cmap("tab10" if len(names) <= 10 else "tab20")
+    ax.scatter(z_mean[:, 0], z_mean[:, 1], c=colours(labels % colours.N), s=2, rasterized=True)
+    handles = [
+        Line2D([], [], linestyle="", marker="o", color=colours(label % colours.N), label=names[label])
+        for label in np.unique(labels)
+    ]
+    ax.legend(handles=handles, title="class", loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     ax.set(xlabel="$z_1$", ylabel="$z_2$", aspect="equal")
     return ax
 

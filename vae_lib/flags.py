@@ -53,7 +53,13 @@ Command = Callable[[argparse.Namespace], None]
 
 
 class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` that answers bad input with one line and exit status 2."""
+    """An `ArgumentParser` that answers bad input with one line and exit status 2, and completes no flag.
+
+    An abbreviated ``--resume`` would otherwise be taken for a new training.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"allow_abbrev": False, **options})
 
     def error(self, message: str) -> NoReturn:
         self.exit(BAD_INPUT, f"{self.prog}: error: {one_line(message)}\n")
@@ -79,7 +85,8 @@ def training_parser() -> Parser:
     parser = Parser(prog="train_VAE.py", description=text, formatter_class=_Help)
     _add(parser, DOCUMENTED)
     latent: dict[str, Any] = {"type": int, "required": True, "dest": "latent_dim", "metavar": "D"}
-    parser.add_argument("-l", "--latent-dimensions", help="dimensions of the latent space", **latent)
+    required = parser.add_argument_group("required named arguments")
+    required.add_argument("-l", "--latent-dimensions", help="dimensions of the latent space", **latent)
     further = parser.add_argument_group("further options")
     _add(further, [*FURTHER, STRATEGY])
     further.add_argument("--hold-out-sample", action="store_true", help="train on no image of the bundled sample")
@@ -92,7 +99,7 @@ def training_parser() -> Parser:
 
 def resuming_parser() -> Parser:
     """The parser of ``train_VAE.py --resume RUN``: the settings are the run's own."""
-    parser = Parser(prog="train_VAE.py", description="Go on with an interrupted run.", allow_abbrev=False)
+    parser = Parser(prog="train_VAE.py", description="Go on with an interrupted run.")
     parser.add_argument("--resume", required=True, metavar="RUN", help=RESUME)
     _add(parser, [STRATEGY])
     return parser

@@ -19,7 +19,7 @@ def axis_values(n: int, *, extent: float | None = None, quantiles: tuple[float, 
 
     ``extent`` gives equal steps over [-extent, extent] (in prior standard deviations); ``quantiles`` gives
     equal steps of the prior's probability between two of its quantiles, so that each tile of a grid stands
-    for the same share of samples. With neither: quantiles 0.025 to 0.975.
+    for the same share of samples. With neither: quantiles 0.025 to 0.975. A single tile stands in the middle.
     """
     if not 1 <= n <= MAX_TILES:
         raise UserError(f"the number of tiles along a side must be from 1 to {MAX_TILES}, not {n}.")
@@ -28,11 +28,12 @@ def axis_values(n: int, *, extent: float | None = None, quantiles: tuple[float, 
     if extent is not None:
         if not (np.isfinite(extent) and extent > 0):
             raise UserError(f"the range must be a positive number of standard deviations, not {extent}.")
-        return np.linspace(-extent, extent, n)
+        return np.linspace(-extent, extent, n) if n > 1 else np.zeros(1)
     low, high = quantiles or DEFAULT_QUANTILES
     if not 0 < low < high < 1:
         raise UserError(f"quantiles must satisfy 0 < low < high < 1, not {low} and {high}.")
-    return np.array([NormalDist().inv_cdf(p) for p in np.linspace(low, high, n)])
+    shares = np.linspace(low, high, n) if n > 1 else [(low + high) / 2]
+    return np.array([NormalDist().inv_cdf(p) for p in shares])
 
 
 def grid(values: Array) -> Array:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator
 
+from vae_lib.backend import CORES
 from vae_lib.config import UserError, VAEConfig
 from vae_lib.networks import PATCH, feature_size
 from vae_lib.sources import memory, notice
@@ -51,14 +51,14 @@ def training_bytes(config: VAEConfig, n_images: int) -> float:
     """Memory that training takes, in bytes: weights, the activations of a batch, and the images."""
     activations = sum(outputs * times for _, outputs, times in layers(config))
     images = n_images * config.im_dim**2 * config.channels
-    batch = min(config.batch_size, max(n_images, 1))
+    batch = config.batch_size  # a smaller set is filled up to one batch
     return BASE_BYTES + WEIGHT_BYTES * parameters(config) + KEPT * 4 * batch * activations + images
 
 
 def training_hours(config: VAEConfig, n_images: int) -> float:
     """Time that training takes on this machine's processors, in hours, by the default network's speed."""
     products = 3 * sum(inputs * outputs * times for inputs, outputs, times in layers(config))
-    return products * n_images * config.epochs / (PRODUCTS_PER_CORE * (os.cpu_count() or 1)) / 3600
+    return products * n_images * config.epochs / (PRODUCTS_PER_CORE * CORES) / 3600
 
 
 def check(config: VAEConfig, n_images: int) -> None:

@@ -49,7 +49,7 @@ def continuous_bernoulli_nll(x: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 def continuous_bernoulli_log_normalizer(logits: tf.Tensor) -> tuple[tf.Tensor, object]:
     """A(l) = log((e^l - 1) / l), elementwise; its derivative is the distribution's mean."""
     half = tf.maximum(tf.abs(0.5 * logits), 1e-2)
-    exact = half + tf.math.log1p(-tf.exp(-2.0 * half)) - tf.math.log(2.0 * half)  # log(sinh(a) / a)
+    exact = half + tf.math.log(-tf.math.expm1(-2.0 * half)) - tf.math.log(2.0 * half)  # log(sinh(a) / a)
     series = tf.square(logits) / 24.0  # near 0 the exact form loses its digits
     value = 0.5 * logits + tf.where(tf.abs(logits) < 2e-2, series, exact)
     return value, lambda upstream: upstream * continuous_bernoulli_mean(logits)

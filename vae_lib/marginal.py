@@ -96,19 +96,24 @@ Points = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 def _points(model: VAE) -> Points:
     """A function of codes (K, 2) that gives slopes (K, P) and offsets (K,), float64; the offset holds -log p(z) too."""
 
+    gaussian = model.config.likelihood == "gaussian"
+
     def linear(z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         logits = model.decode_logits(z)
-        slope = logits
-        if model.config.likelihood == "gaussian":
-            slope = model.mean_of_logits(logits) * tf.exp(-2.0 * model.log_sigma())
+        slope = model.mean_of_logits(logits) if gaussian else logits
         return tf.reshape(slope, [tf.shape(z)[0], -1]), model.nll(tf.zeros_like(logits), logits)
 
     run = tf.function(linear).get_concrete_function(tf.TensorSpec([None, 2]))
+    log_sigma = float(model.log_sigma()) if gaussian else 0.0
 
     def points(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        slope, offset = run(tf.constant(z, tf.float32))
-        prior = 0.5 * np.square(z).sum(axis=-1) + LOG_2PI
-        return slope.numpy().astype(np.float64), offset.numpy() + prior
+        slope, offset = (tensor.numpy().astype(np.float64) for tensor in run(tf.constant(z, tf.float32)))
+        if gaussian:  # from the means in double precision, since slope and offset nearly cancel
+            precision = math.exp(-2.0 * log_sigma)
+            constant = slope.shape[1] * (log_sigma + 0.5 * LOG_2PI)
+            offset = 0.5 * precision * np.square(slope).sum(axis=-1) + constant
+            slope *= precision
+        return slope, offset + 0.5 * np.square(z).sum(axis=-1) + LOG_2PI
 
     return points
 
@@ -117,7 +122,7 @@ def _base(model: VAE, x: np.ndarray) -> np.ndarray:
     """The part of -log p(x | z) that does not depend on z, (N, P) -> (N,)."""
     if model.config.likelihood != "gaussian":
         return np.zeros(len(x))
-    return 0.5 * np.square(x).sum(axis=-1) * np.exp(-2.0 * model.log_sigma().numpy())
+    return 0.5 * np.square(x).sum(axis=-1) * math.exp(-2.0 * float(model.log_sigma()))
 
 
 def log_joint(model: VAE, x: np.ndarray, z: np.ndarray) -> np.ndarray:
@@ -188,9 +193,12 @@ def _reach(points: Points, flat: np.ndarray, z_mean: np.ndarray) -> float:
     lattice = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
     rings = np.abs(lattice).max(axis=1)
     needed = max(6.0, float(np.abs(z_mean).max()) + 1.0)
-    slope, offset = points(lattice)
+    step = max(1, DECODED_AT_ONCE // flat.shape[1])
+    parts = [points(lattice[i : i + step]) for i in range(0, len(lattice), step)]
+    slopes = [slope.astype(np.float32) for slope, _ in parts]  # half the memory; only magnitudes matter here
+    offset = np.concatenate([offset for _, offset in parts])
     for i in range(0, len(flat), 500):
-        values = flat[i : i + 500] @ slope.T - offset
+        values = np.concatenate([flat[i : i + 500] @ slope.T for slope in slopes], axis=1) - offset
         matters = (values > values.max(axis=1, keepdims=True) - NEGLIGIBLE).any(axis=0)
         needed = max(needed, float(rings[matters].max()) + TILE)
     return min(FARTHEST, TILE * math.ceil(needed / TILE))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any, NamedTuple
 
@@ -47,6 +46,7 @@ class VAE(keras.Model):
         if config.likelihood == "gaussian":
             start = keras.initializers.Constant(-2.0)
             self.raw_log_sigma = self.add_weight(shape=(), initializer=start, name="log_sigma")
+        self._graphs: dict[str, Any] = {}
         self.built = True
 
     # ---- the model, in tensors -------------------------------------------------------------------------
@@ -89,7 +89,7 @@ class VAE(keras.Model):
 
     def log_sigma(self) -> tf.Tensor:
         """The Gaussian likelihood's log standard deviation, a learned scalar, at least one grey level."""
-        return tf.maximum(self.raw_log_sigma, MIN_LOG_SIGMA)
+        return _at_least(tf.convert_to_tensor(self.raw_log_sigma), MIN_LOG_SIGMA)
 
     def nll(self, x: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         """-log p(x | logits) in nats, (B, H, W, C) -> (B,)."""
@@ -154,19 +154,23 @@ class VAE(keras.Model):
         c = self.config
         return tf.TensorSpec([None, c.im_dim, c.im_dim, c.channels], dtype)
 
-    @functools.cached_property
-    def _encode_batch(self) -> Any:
-        return tf.function(self.encode).get_concrete_function(self._image_spec(tf.float32))
+    def _graph(self, function: Any, *specs: tf.TensorSpec) -> Any:
+        name = function.__name__
+        if name not in self._graphs:
+            self._graphs[name] = tf.function(function).get_concrete_function(*specs)
+        return self._graphs[name]
 
-    @functools.cached_property
-    def _decode_batch(self) -> Any:
-        codes = tf.TensorSpec([None, self.config.latent_dim], tf.float32)
-        return tf.function(self.decode).get_concrete_function(codes)
+    def encode_graph(self) -> Any:
+        """`encode` as one graph for every number of images."""
+        return self._graph(self.encode, self._image_spec(tf.float32))
 
-    @functools.cached_property
-    def _elbo_batch(self) -> Any:
-        seed = tf.TensorSpec([2], tf.int32)
-        return tf.function(self.elbo_of_bytes).get_concrete_function(self._image_spec(tf.uint8), seed)
+    def decode_graph(self) -> Any:
+        """`decode` as one graph for every number of codes."""
+        return self._graph(self.decode, tf.TensorSpec([None, self.config.latent_dim], tf.float32))
+
+    def elbo_graph(self) -> Any:
+        """`elbo_of_bytes` as one graph for every number of images."""
+        return self._graph(self.elbo_of_bytes, self._image_spec(tf.uint8), tf.TensorSpec([2], tf.int32))
 
     def elbo_arrays(self, images: np.ndarray, *, seed: int = 0, batch_size: int = 500) -> Elbo:
         """`elbo` of uint8 images (N, H, W, C) as three float32 arrays (N,), with stated noise.
@@ -174,7 +178,7 @@ class VAE(keras.Model):
         Batch ``i`` uses the noise of (seed, i), so the numbers depend on ``batch_size`` too.
         """
 
-        run = self._elbo_batch  # traced here, not in every thread
+        run = self.elbo_graph()  # traced here, not in every thread
 
         def part(i: int) -> Elbo:
             return run(tf.constant(images[i : i + batch_size]), tf.constant([seed, i // batch_size]))
@@ -193,7 +197,7 @@ class VAE(keras.Model):
     def encode_arrays(self, images: np.ndarray, *, seed: int = 0, batch_size: int = 500) -> Posterior:
         """`encode` of uint8 images (N, H, W, C) as two float32 arrays (N, D)."""
 
-        run = self._encode_batch  # traced here, not in every thread
+        run = self.encode_graph()  # traced here, not in every thread
 
         def part(i: int) -> Posterior:
             batch = tf.constant(images[i : i + batch_size])
@@ -206,7 +210,7 @@ class VAE(keras.Model):
         """`decode` of codes (N, D) as a float32 array (N, H, W, C)."""
         z = np.asarray(z, np.float32)
 
-        run = self._decode_batch  # traced here, not in every thread
+        run = self.decode_graph()  # traced here, not in every thread
 
         def part(i: int) -> tf.Tensor:
             return run(tf.constant(z[i : i + batch_size]))
@@ -230,6 +234,16 @@ class VAE(keras.Model):
         epsilon, _ = self.noise(tf.shape(x)[0], tf.stack([self.config.seed, step]))
         terms = self.elbo(x, epsilon)
         return tf.reduce_mean(terms.nll + (self.config.beta if training else 1.0) * terms.kl)
+
+
+def _at_least(value: tf.Tensor, low: float) -> tf.Tensor:
+    """max(value, low) whose gradient can still raise a value that has fallen below ``low``."""
+
+    @tf.custom_gradient
+    def bounded(raw: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        return tf.maximum(raw, low), lambda upstream: tf.where((raw >= low) | (upstream < 0), upstream, 0.0)
+
+    return bounded(value)
 
 
 def _columns(parts: list[tuple[tf.Tensor, ...]]) -> list[np.ndarray]:

@@ -25,10 +25,6 @@ class DepthToSpace(keras.layers.Layer):
         return tf.nn.depth_to_space(inputs, self.block)
 
 
-def _gelu(x: tf.Tensor) -> tf.Tensor:
-    return tf.nn.gelu(x, approximate=False)
-
-
 class _Layers:
     """Keras layers of one network, each with its own seed, so that weights follow from ``config.seed``."""
 
@@ -39,7 +35,7 @@ class _Layers:
     def _initializer(self) -> keras.Initializer:
         return keras.initializers.GlorotUniform(seed=int(next(self._seeds) % 2**31))
 
-    def conv(self, filters: int, size: int, *, stride: int = 1, activation: Any = _gelu) -> keras.Layer:
+    def conv(self, filters: int, size: int, *, stride: int = 1, activation: str | None = "gelu") -> keras.Layer:
         return keras.layers.Conv2D(
             filters,
             size,
@@ -50,7 +46,7 @@ class _Layers:
             dtype=self._dtype,
         )
 
-    def dense(self, units: int, *, activation: Any = _gelu) -> keras.Layer:
+    def dense(self, units: int, *, activation: str | None = "gelu") -> keras.Layer:
         return keras.layers.Dense(
             units, activation=activation, kernel_initializer=self._initializer(), dtype=self._dtype
         )

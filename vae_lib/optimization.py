@@ -18,10 +18,15 @@ def learning_rate(config: VAEConfig, step: tf.Tensor, total_steps: int) -> tf.Te
 
 
 def kl_weight(config: VAEConfig, step: tf.Tensor, total_steps: int) -> tf.Tensor:
-    """The weight of the KL term at ``step``: geometric from ``beta_start`` to ``beta`` over half of training."""
-    if not config.beta or not config.beta_start or not total_steps:
+    """The weight of the KL term at ``step``, from ``beta_start`` to ``beta`` over half of training.
+
+    It moves by equal factors, or by equal steps where one of the two is 0.
+    """
+    if not total_steps or config.beta_start is None:
         return tf.constant(config.beta)
     left = tf.maximum(1.0 - 2.0 * tf.cast(step, tf.float32) / total_steps, 0.0)
+    if not config.beta or not config.beta_start:
+        return config.beta + (config.beta_start - config.beta) * left
     return config.beta * (config.beta_start / config.beta) ** left
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from vae_lib import figures, latent
 from vae_lib.config import UserError, one_of
-from vae_lib.evaluate import EVALUATION_SEED
+from vae_lib.evaluation import EVALUATION_SEED
 from vae_lib.model import VAE
 from vae_lib.runs import Run, project_dir
 
@@ -50,7 +50,9 @@ def manifold(run: Run, values: np.ndarray, *, plane: str = "auto") -> np.ndarray
 
 
 def spiral_frames(run: Run, values: np.ndarray, *, plane: str = "auto", scale: int = 1) -> np.ndarray:
-    """The tiles of the decoded plane along a spiral from the outer corner inwards, (n * n, H, W, C) uint8."""
+    """The tiles of the decoded plane along `latent.spiral`, (n * n, H, W, C) uint8."""
+    if scale < 1:
+        raise UserError(f"the scale must be at least 1, not {scale}.")
     figures.check_pixels((len(values) * run.config.im_dim * scale) ** 2)
     images = decode_grid(run.model, plane_codes(run, values, plane))
     rows, columns = latent.spiral(len(values)).T

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vae_lib.config import UserError, VAEConfig
-from vae_lib.evaluate import Report
+from vae_lib.evaluation import Report
 
 PIXELS = {"threshold": "thresholded at 0.5", "dynamic": "dynamically binarized", "none": "grey, dequantized"}
 COLLAPSED = 0.01  # nats; a dimension that carries less is not used

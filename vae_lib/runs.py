@@ -12,27 +12,31 @@ written into ``NAME.partial`` and renamed when complete, so ``NAME`` is never ha
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import io
 import json
 import os
-import shutil
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from vae_lib import trust
-from vae_lib.config import DATASETS, UserError, VAEConfig, no_duplicates, one_of
+from vae_lib.config import DATASETS, Fault, UserError, VAEConfig, no_duplicates, one_of
 from vae_lib.limits import parameters
 from vae_lib.model import VAE
 from vae_lib.trust import WEIGHTS, Encodings
 
 FORMAT = 1
 PARTIAL = ".partial"
+LOCK = ".lock"
+FILES = ("config.json", WEIGHTS, "history.csv", "metrics.json", "encodings.npz")
 Row = dict[str, float]
 
 
@@ -48,9 +52,14 @@ class Run(NamedTuple):
 
 
 def project_dir(name: str) -> Path:
-    """The project's folder ``name`` ('pickles', 'img'): beside the package in a checkout, else here."""
-    beside = Path(__file__).resolve().parents[1] / name
-    return beside if beside.is_dir() else Path(name)
+    """The project's folder ``name`` ('pickles', 'img').
+
+    It lies under ``VAE_LIB_HOME`` where that is set, beside the package in a checkout, else in the current folder.
+    """
+    if home := os.environ.get("VAE_LIB_HOME"):
+        return Path(home) / name
+    checkout = Path(__file__).resolve().parents[1]
+    return checkout / name if (checkout / "train_VAE.py").is_file() else Path(name)
 
 
 def default_name(config: VAEConfig, now: datetime) -> str:
@@ -94,13 +103,16 @@ def start_run(config: VAEConfig, out: str | os.PathLike[str] | None = None, *, o
     """Make the ``.partial`` folder that a run grows in, with its config, and return it.
 
     ``out`` is the run's folder; without it a fresh name under ``pickles/`` is taken. Raises `UserError` if the
-    run exists (and ``overwrite`` is not set), is being written, or its place cannot be written to.
+    run exists (and ``overwrite`` is not set), is being written, holds anything but a run, or its place cannot be
+    written to.
     """
     wanted = final_path(partial_path(config, out))
-    if os.path.lexists(wanted) and out is not None and not overwrite:
-        raise UserError(f"{wanted} exists: give another folder to --out, or --overwrite to replace it.")
+    if os.path.lexists(wanted) and out is not None:
+        if not overwrite:
+            raise UserError(f"{wanted} exists: give another folder to --out, or --overwrite to replace it.")
+        _check_replaceable(wanted)
     for attempt in range(1, 1000):
-        name = wanted.name if attempt == 1 else f"{wanted.name}-{attempt}"
+        name = wanted.name if attempt == 1 or out is not None else f"{wanted.name}-{attempt}"
         partial = wanted.with_name(name + PARTIAL)
         try:
             if out is None and wanted.with_name(name).exists():
@@ -109,7 +121,9 @@ def start_run(config: VAEConfig, out: str | os.PathLike[str] | None = None, *, o
         except FileExistsError:
             if out is not None:
                 if overwrite:
-                    shutil.rmtree(partial)
+                    _check_replaceable(partial)
+                    with locked(partial):
+                        _delete_run(partial)
                     continue
                 raise UserError(f"{partial} holds an unfinished run: resume it, or give --overwrite.") from None
             continue
@@ -118,10 +132,80 @@ def start_run(config: VAEConfig, out: str | os.PathLike[str] | None = None, *, o
         try:
             write_config(partial, config)
         except OSError as error:
-            shutil.rmtree(partial, ignore_errors=True)
+            _delete_run(partial)
             raise UserError(f"cannot write runs under {wanted.parent}: {error.strerror}.") from None
         return partial
     raise UserError(f"no free name for a run like {wanted}.")
+
+
+@contextlib.contextmanager
+def locked(partial: Path) -> Iterator[None]:
+    """Hold an unfinished run, so that no other process writes into it; raises `UserError` where one does.
+
+    The operating system releases the lock of a process that ends, however it ends.
+    """
+    lock = FileLock(partial / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"{partial} is being written by another process: wait for it, or stop it first.") from None
+    try:
+        yield
+    finally:
+        lock.release()
+        (partial / LOCK).unlink(missing_ok=True)
+
+
+def _foreign_files(folder: Path) -> list[str]:
+    """What lies in a run's folder that no run has."""
+    known = [path for path in (folder / "checkpoints").glob("*") if path.suffix == ".npz" or path.name[0] == "."]
+    ours = {*(folder / name for name in (*FILES, LOCK, "checkpoints")), *known, *folder.glob(".*.weights.h5")}
+    ours |= {path for name in FILES for path in folder.glob(f".{name}.*")}
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path not in ours)
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Raise `UserError` unless ``folder`` is a run and nothing but a run."""
+    if folder.is_symlink() or not (folder / "config.json").is_file():
+        raise UserError(f"{folder} is not a run, so it is not replaced: give another folder to --out.")
+    if foreign := _foreign_files(folder):
+        raise UserError(
+            f"{folder} holds {foreign[0]}, which is no part of a run: move it away, or choose another --out."
+        )
+
+
+def _delete_run(folder: Path) -> None:
+    """Delete a run's own files, and its folder if nothing else is left in it."""
+    checkpoints = folder / "checkpoints"
+    staged = [path for name in FILES for path in folder.glob(f".{name}.*")] + list(folder.glob(".*.weights.h5"))
+    for path in [*checkpoints.glob("*.npz"), *checkpoints.glob(".*"), *(folder / name for name in FILES), *staged]:
+        path.unlink(missing_ok=True)
+    (folder / LOCK).unlink(missing_ok=True)
+    for empty in (checkpoints, folder):
+        with contextlib.suppress(OSError):
+            empty.rmdir()
+
+
+@contextlib.contextmanager
+def _set_aside(folder: Path) -> Iterator[None]:
+    """Free the name of a run while it is replaced; the run comes back if that fails, and is deleted if not."""
+    if not os.path.lexists(folder):
+        yield
+        return
+    _check_replaceable(folder)
+    keep = Path(tempfile.mkdtemp(prefix=f".{folder.name}.replaced-", dir=folder.parent))
+    old = keep / folder.name
+    folder.rename(old)
+    try:
+        yield
+    except BaseException:
+        old.rename(folder)
+        raise
+    else:
+        _delete_run(old)
+    finally:
+        with contextlib.suppress(OSError):
+            keep.rmdir()
 
 
 def write_config(folder: Path, config: VAEConfig, weights_sha256: str | None = None) -> None:
@@ -143,6 +227,18 @@ def write_atomically(path: Path, content: bytes) -> None:
         staging.unlink(missing_ok=True)
 
 
+def _save_weights(model: VAE, path: Path) -> None:
+    """Write the weights as `write_atomically` does; Keras insists on the ending of the name."""
+    staging = path.with_name(f".{os.getpid()}.weights.h5")
+    try:
+        model.save_weights(staging)
+        with open(staging, "rb+") as file:
+            os.fsync(file.fileno())
+        staging.replace(path)
+    finally:
+        staging.unlink(missing_ok=True)
+
+
 def finish_run(
     partial: Path,
     model: VAE,
@@ -152,7 +248,7 @@ def finish_run(
 ) -> Path:
     """Write everything into ``partial`` and give the folder its name; returns the finished run's path."""
     final = final_path(partial)
-    model.save_weights(partial / WEIGHTS)
+    _save_weights(model, partial / WEIGHTS)
     write_atomically(partial / "history.csv", _to_csv(history))
     write_atomically(partial / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
     if encodings is not None:
@@ -161,13 +257,13 @@ def finish_run(
         np.savez_compressed(buffer, **compact)
         write_atomically(partial / "encodings.npz", buffer.getvalue())
     write_config(partial, model.config, _sha256(partial / WEIGHTS))
-    old = final.with_name(final.name + ".old")
-    if final.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        final.rename(old)
-    partial.rename(final)
-    shutil.rmtree(old, ignore_errors=True)
-    shutil.rmtree(final / "checkpoints", ignore_errors=True)
+    with _set_aside(final):
+        partial.rename(final)
+    checkpoints = final / "checkpoints"
+    for path in [final / LOCK, *checkpoints.glob("*.npz"), *checkpoints.glob(".*")]:
+        path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        checkpoints.rmdir()
     return final
 
 
@@ -186,9 +282,13 @@ def save_run(
     """
     partial = start_run(model.config, path, overwrite=overwrite)
     try:
-        return finish_run(partial, model, history, metrics or {}, encodings)
+        with locked(partial):
+            return finish_run(partial, model, history, metrics or {}, encodings)
+    except OSError as error:
+        _delete_run(partial)
+        raise Fault(f"cannot save the run {path}: {error.strerror or error}.") from None
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+        _delete_run(partial)
         raise
 
 
@@ -221,7 +321,13 @@ def find_run(name_or_path: str | os.PathLike[str]) -> Path:
     for folder in (Path(name_or_path), project_dir("pickles") / name_or_path):
         if (folder / "config.json").is_file():
             return folder
-    one_of("run", str(name_or_path), tuple(list_runs()))
+    runs = tuple(list_runs())
+    if not runs:
+        raise UserError(
+            f"run {str(name_or_path)!r} is unknown, and there are no runs under {project_dir('pickles')}: train one, "
+            "or set VAE_LIB_HOME to a checkout of the project, which ships some."
+        )
+    one_of("run", str(name_or_path), runs)
     raise UserError(f"run {name_or_path} has no config.json.")
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-from collections.abc import Iterator
 from statistics import NormalDist
+from typing import Any
 
 import ipywidgets as widgets
 import numpy as np
 from PIL import Image
 
-from vae_lib import figures, gallery, latent
+from vae_lib import figures, latent, pictures
 from vae_lib.backend import tf
-from vae_lib.evaluate import kl_per_dimension
+from vae_lib.evaluation import kl_per_dimension
 from vae_lib.runs import Run
 
 TAIL = 0.005  # of the prior's probability beyond each end of a slider
@@ -32,23 +31,28 @@ def png(image: np.ndarray) -> bytes:
 class Explorer(widgets.VBox):
     """A slider for each latent dimension, largest KL first, and the image that they decode to.
 
-    ``z`` is the code (D,); setting it moves all sliders and decodes once. ``images``, uint8 (N, H, W, C) in the order
+    ``z`` is the code (D,); setting it moves all sliders and decodes once. A slider reaches as far as the run's codes
+    do; a code that lies beyond it is kept and decoded as it is. ``images``, uint8 (N, H, W, C) in the order
     of the run's encodings, are shown beside the decoded one when a test image is started from.
     """
 
     def __init__(self, run: Run, images: np.ndarray | None = None) -> None:
         self.run, self.images = run, images
-        self._decode = run.model._decode_batch
+        self._decode = run.model.decode_graph()
         self._rng = np.random.default_rng(run.config.seed)
         self._held = False
         dim = run.config.latent_dim
         codes = run.encodings
         kl = np.zeros(dim) if codes is None else kl_per_dimension(codes.z_mean, codes.z_log_var)
         self.order = np.argsort(-kl, kind="stable")
-        end = round(NormalDist().inv_cdf(1 - TAIL), 2)
+        ends = np.full(dim, NormalDist().inv_cdf(1 - TAIL))
+        if codes is not None:
+            ends = np.maximum(ends, np.abs(codes.z_mean).max(axis=0))
+        ends = np.round(ends + 0.005, 2)
+        self._z = np.zeros(dim, np.float32)
         self.sliders = [
             widgets.FloatSlider(
-                value=0.0, min=-end, max=end, step=0.01, description=f"z_{i + 1}", readout_format=".2f",
+                value=0.0, min=-ends[i], max=ends[i], step=0.01, description=f"z_{i + 1}", readout_format=".2f",
                 tooltip=f"dimension {i + 1}, {kl[i]:.2f} nats", continuous_update=True,
                 layout=widgets.Layout(width=f"{1.5 * SIDE:.0f}px"),
             )
@@ -80,32 +84,26 @@ class Explorer(widgets.VBox):
 
     @property
     def z(self) -> np.ndarray:
-        """The code that the sliders show, (D,)."""
-        z = np.empty(len(self.order), np.float32)
-        z[self.order] = [slider.value for slider in self.sliders]
-        return z
+        """The code that is decoded, (D,)."""
+        return self._z.copy()
 
     @z.setter
     def z(self, code: np.ndarray) -> None:
         self._set(code)
 
     def _set(self, code: np.ndarray) -> None:
-        with self._one_update():
-            for slider, value in zip(self.sliders, np.asarray(code, float)[self.order], strict=True):
-                slider.value = float(np.clip(value, slider.min, slider.max))
-
-    @contextlib.contextmanager
-    def _one_update(self) -> Iterator[None]:
-        """Decode once, however many sliders move inside."""
-        self._held = True
+        self._z = np.array(code, np.float32)
+        self._held = True  # decode once, however many sliders move
         try:
-            yield
+            for slider, value in zip(self.sliders, self._z[self.order], strict=True):
+                slider.value = float(np.clip(value, slider.min, slider.max))
         finally:
             self._held = False
-            self._update()
+        self._update()
 
-    def _moved(self, _change: object) -> None:
+    def _moved(self, change: Any) -> None:
         if not self._held:
+            self._z[self.order[self.sliders.index(change.owner)]] = change.new
             self._update()
 
     def _start(self) -> None:
@@ -128,7 +126,7 @@ class Explorer(widgets.VBox):
     def _make_map(self) -> widgets.Widget:
         """The manifold with a ring where the sliders are; only the ring moves."""
         values = latent.axis_values(TILES)
-        picture = png(gallery.manifold(self.run, values))
+        picture = png(pictures.manifold(self.run, values))
         same = {"grid_area": "1 / 1 / 2 / 2"}
         size = {"width": f"{SIDE}px", "height": f"{SIDE}px"}
         plane = widgets.Image(value=picture, format="png", layout=widgets.Layout(**size, **same))

@@ -6,6 +6,7 @@ between them and caches what they return.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.resources
 import os
@@ -28,6 +29,7 @@ HOSTS = {  # what TFDS downloads each data set from
     "faces": "https://ndownloader.figshare.com/files/5976018",
 }
 HOST_SECONDS = 3.0
+CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 # LFWcrop (Sanderson and Lovell 2009): columns 83..166 and rows 92..175 of the 250 x 250 image, inclusive.
 FACE_BOX = (83, 92, 167, 176)
 TEST_SHARE = 10  # one person, or one file of a folder, in ten is held out
@@ -66,11 +68,14 @@ def resize(image: Image.Image, im_dim: int) -> np.ndarray:
 
 
 def memory() -> float:
-    """The machine's memory in bytes; infinite where the system does not tell."""
-    try:
-        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    except (AttributeError, ValueError, OSError):
-        return float("inf")
+    """The memory that this process may use, in bytes: the machine's, or less in a container; infinite if unknown."""
+    limits = [float("inf")]
+    with contextlib.suppress(AttributeError, ValueError, OSError):
+        limits.append(float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")))
+    for path in CGROUP_LIMITS:
+        with contextlib.suppress(ValueError, OSError):  # "max" is no number
+            limits.append(float(Path(path).read_text()))
+    return min(limits)
 
 
 def check_room(n: int, im_dim: int, channels: int = 1) -> None:
@@ -193,10 +198,15 @@ def read_sample(name: str, im_dim: int) -> Splits:
     return Splits(train, test, default_label_names(name))
 
 
+def hashed_name(person: str) -> str:
+    """A person's name as `sample_people` holds it: a salted hash, so that the sample names nobody."""
+    return hashlib.sha256(f"vae_lib faces sample: {person}".encode()).hexdigest()
+
+
 def sample_people() -> set[str]:
-    """The people in the sample of faces, as LFW spells them: found, not stated by its source, see SOURCES.md."""
+    """The hashed names of the people in the sample of faces: found, not stated by its source, see SOURCES.md."""
     text = importlib.resources.files("vae_lib.samples").joinpath("faces_people.txt").read_text("utf-8")
-    return {line.split()[0] for line in text.splitlines()}
+    return set(text.split())
 
 
 # ---- Folders of images -------------------------------------------------------------------------------------
@@ -212,12 +222,15 @@ def read_folder(folder: Path, im_dim: int) -> Splits:
     if len(files) < 2:
         raise UserError(f"{folder} holds {len(files)} images ({', '.join(sorted(IMAGE_SUFFIXES))}); it needs 2.")
     check_room(len(files), im_dim, 3)
-    pictures = [_open(file) for file in files]
-    kinds = {picture.mode: file for picture, file in zip(pictures, files, strict=True)}
-    if len(kinds) > 1:
-        listed = " and ".join(f"{mode} ({file.name})" for mode, file in sorted(kinds.items()))
-        raise UserError(f"{folder} mixes kinds of images, {listed}: convert them all to grey or all to RGB.")
-    images = np.stack([resize(picture, im_dim) for picture in pictures])
+    pictures, kinds = [], {}
+    for file in files:
+        picture = _open(file)
+        kinds[picture.mode] = file
+        if len(kinds) > 1:
+            listed = " and ".join(f"{mode} ({name.name})" for mode, name in sorted(kinds.items()))
+            raise UserError(f"{folder} mixes kinds of images, {listed}: convert them all to grey or all to RGB.")
+        pictures.append(resize(picture, im_dim))  # at once: a photo takes a thousand times the memory
+    images = np.stack(pictures)
     names = [file.relative_to(folder).as_posix() for file in files]
     held_out = [in_test_set(name) for name in names]
     keys = names

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from vae_lib import checkpoints, evaluate, limits, runs
+from vae_lib import checkpoints, evaluation, limits, runs
 from vae_lib.backend import keras, tf
 from vae_lib.checkpoints import State
-from vae_lib.config import Fault, UserError, VAEConfig, WorkerLost
+from vae_lib.config import DATASETS, Fault, UserError, VAEConfig, WorkerLost
 from vae_lib.data import ImageData
 from vae_lib.model import VAE
 from vae_lib.runs import Row
@@ -87,10 +87,10 @@ def fit(
                 return state.history
         row = {"epoch": float(epoch + 1), **trainer.epoch_row(state.losses)}
         if validation is not None:
-            row["validation_elbo"] = evaluate.evaluate_elbo(model, validation)["elbo"]
+            row["validation_elbo"] = evaluation.evaluate_elbo(model, validation)["elbo"]
             if row["validation_elbo"] > max([r["validation_elbo"] for r in state.history], default=-np.inf):
                 state.best_epoch, state.best = epoch + 1, [v.numpy() for v in model.trainable_variables]
-        test = evaluate.evaluate_elbo(model, data.test_images)
+        test = evaluation.evaluate_elbo(model, data.test_images)
         row |= {f"test_{name}": test[name] for name in ("nll", "kl", "elbo")}
         state.history, state.losses = [*state.history, row], np.empty([0, 2], np.float32)
         checkpoint()
@@ -163,16 +163,20 @@ def train_run(
     ``report``, ``after_epoch`` and ``strategy``. Raises `UserError`, and `Interrupted` after a signal.
     """
     config = config.replace(data_source=data.source, channels=data.train_images.shape[-1])
+    if config.data not in DATASETS:
+        config = config.replace(data=str(Path(config.data).resolve()))  # resumed, perhaps, from another folder
     limits.check(config, len(data.train_images))
     if is_chief(options.get("strategy")):
         partial = runs.start_run(config, out, overwrite=overwrite)
     else:  # the chief writes; this worker only needs to know where
         partial = runs.partial_path(config, out)
     state = State(command=command)
-    if is_chief(options.get("strategy")):
+    if not is_chief(options.get("strategy")):
+        return _complete(partial, config, data, state, options)
+    with runs.locked(partial):
         with _saved_as_far_as_possible(partial):
             checkpoints.save(partial, state)  # a run that is killed early still knows its command
-    return _complete(partial, config, data, state, options)
+        return _complete(partial, config, data, state, options)
 
 
 def resume_run(folder: Path, data: ImageData, **options: Any) -> Path:
@@ -183,8 +187,9 @@ def resume_run(folder: Path, data: ImageData, **options: Any) -> Path:
     config, _ = runs.read_config(folder)
     if config.data_source != data.source:
         raise UserError(f"the run was trained on {config.data_source} images, but now {data.source} ones were found.")
-    state = checkpoints.load(folder) or State()
-    return _complete(folder, config, data, state, options)
+    with runs.locked(folder) if is_chief(options.get("strategy")) else contextlib.nullcontext():
+        state = checkpoints.load(folder) or State()
+        return _complete(folder, config, data, state, options)
 
 
 @contextlib.contextmanager
@@ -220,9 +225,9 @@ def _complete(partial: Path, config: VAEConfig, data: ImageData, state: State, o
         raise Interrupted(partial)
     if not is_chief(strategy):
         return runs.final_path(partial)
-    codes = model.encode_arrays(data.test_images, seed=evaluate.EVALUATION_SEED)
+    codes = model.encode_arrays(data.test_images, seed=evaluation.EVALUATION_SEED)
     encodings = Encodings(*codes, data.test_labels)
-    metrics = evaluate.describe(model, data) | {"made_by": provenance(state.command, state.seconds)}
+    metrics = evaluation.describe(model, data) | {"made_by": provenance(state.command, state.seconds)}
     with _saved_as_far_as_possible(partial):
         return runs.finish_run(partial, model, history, metrics, encodings)
 

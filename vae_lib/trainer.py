@@ -14,8 +14,8 @@ from vae_lib.augment import altered_copies
 from vae_lib.backend import SHARDS, tf
 from vae_lib.config import UserError
 from vae_lib.model import VAE, Elbo
+from vae_lib.optimization import Adam, kl_weight, learning_rate
 from vae_lib.runs import Row
-from vae_lib.schedules import Adam, kl_weight, learning_rate
 
 CHUNK_SECONDS = 0.5  # how long the graph runs before Python sees the losses and can be interrupted
 STREAM_ABOVE = 4 * 2**30  # bytes of images; more than that is streamed from disk
@@ -78,6 +78,11 @@ class Trainer:
         config = model.config
         if not len(images):
             raise UserError("there are no training images.")
+        wanted = (config.im_dim, config.im_dim, config.channels)
+        if images.shape[1:] != wanted or images.dtype != np.uint8:
+            raise UserError(
+                f"the model takes uint8 images (N, {', '.join(map(str, wanted))}), not {images.dtype} {images.shape}."
+            )
         self.strategy = strategy or tf.distribute.get_strategy()
         replicas = self.strategy.num_replicas_in_sync
         if config.batch_size % replicas:

@@ -48,7 +48,7 @@ def load_weights(model: VAE, path: Path) -> None:
         with h5py.File(path, "r") as file:
             _check_group(file, parameters(model.config) + SPARE, set())
         model.load_weights(path)
-    except UserError:
+    except (UserError, MemoryError):
         raise
     except Exception as error:  # h5py and Keras raise many kinds for what a file can hold
         raise UserError(f"{path} is not this model's weights: {_first_line(error)}") from None

@@ -17,7 +17,7 @@ let z = new Array(dim).fill(0);
 function paint(canvas, values, scale) {
   const { side, channels } = run, pixels = new ImageData(side, side);
   for (let i = 0; i < side * side; i += 1) {
-    for (let c = 0; c < 3; c += 1) pixels.data[4 * i + c] = values[channels === 3 ? 3 * i + c : i] * scale + 0.5;
+    for (let c = 0; c < 3; c += 1) pixels.data[4 * i + c] = values[channels === 3 ? 3 * i + c : i] * scale; // the array rounds
     pixels.data[4 * i + 3] = 255;
   }
   canvas.width = canvas.height = side;
