@@ -10,8 +10,9 @@ import pytest
 
 from tests.conftest import ROOT, run_python, small
 from vae_lib.config import Fault, UserError, VAEConfig
+from vae_lib.folders import locked
 from vae_lib.model import VAE
-from vae_lib.runs import Encodings, list_runs, load_run, locked, save_run, start_run
+from vae_lib.runs import Encodings, list_runs, load_run, save_run, start_run
 
 TINY = VAEConfig(2, num_filters=4, hidden_units=16)
 
@@ -140,7 +141,7 @@ def test_a_rename_that_fails_gives_the_old_run_back(tmp_path, monkeypatch):
 def test_an_unfinished_run_belongs_to_the_process_that_writes_it(tmp_path):
     partial = start_run(TINY, tmp_path / "run")
     script = (
-        "import sys; from pathlib import Path; from vae_lib.runs import locked\n"
+        "import sys; from pathlib import Path; from vae_lib.folders import locked\n"
         "with locked(Path(sys.argv[1])): print('locked', flush=True); sys.stdin.read()"
     )
     other = subprocess.Popen(

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from vae_lib.config import UserError
-from vae_lib.runs import Row, write_atomically
+from vae_lib.folders import write_atomically
+from vae_lib.runs import Row
 
 FORMAT = 2
 KEEP = 2

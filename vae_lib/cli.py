@@ -156,7 +156,8 @@ def _evaluate(args: argparse.Namespace) -> None:
 
 def _scoreboard(args: argparse.Namespace) -> None:
     from vae_lib import report
-    from vae_lib.runs import find_run, list_runs, read_config, read_metrics, write_atomically
+    from vae_lib.folders import write_atomically
+    from vae_lib.runs import find_run, list_runs, read_config, read_metrics
 
     folders = {name: find_run(name) for name in list_runs()}
     try:

@@ -19,8 +19,9 @@ from vae_lib.backend import keras
 from vae_lib.config import UserError
 from vae_lib.data import ImageData
 from vae_lib.evaluation import kl_per_dimension
+from vae_lib.folders import write_atomically
 from vae_lib.networks import DepthToSpace
-from vae_lib.runs import Run, write_atomically
+from vae_lib.runs import Run
 
 PAGE = Path(__file__).with_name("page")
 MAP_SIDE = 1120  # at most, in pixels, of the picture behind the map

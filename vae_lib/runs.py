@@ -18,25 +18,22 @@ import hashlib
 import io
 import json
 import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from vae_lib import trust
 from vae_lib.config import DATASETS, Fault, UserError, VAEConfig, no_duplicates, one_of
+from vae_lib.folders import LOCK, check_replaceable, delete_run, locked, set_aside, write_atomically
 from vae_lib.limits import parameters
 from vae_lib.model import VAE
 from vae_lib.trust import WEIGHTS, Encodings
 
 FORMAT = 1
 PARTIAL = ".partial"
-LOCK = ".lock"
-FILES = ("config.json", WEIGHTS, "history.csv", "metrics.json", "encodings.npz")
 Row = dict[str, float]
 
 
@@ -110,7 +107,7 @@ def start_run(config: VAEConfig, out: str | os.PathLike[str] | None = None, *, o
     if os.path.lexists(wanted) and out is not None:
         if not overwrite:
             raise UserError(f"{wanted} exists: give another folder to --out, or --overwrite to replace it.")
-        _check_replaceable(wanted)
+        check_replaceable(wanted)
     for attempt in range(1, 1000):
         name = wanted.name if attempt == 1 or out is not None else f"{wanted.name}-{attempt}"
         partial = wanted.with_name(name + PARTIAL)
@@ -121,9 +118,9 @@ def start_run(config: VAEConfig, out: str | os.PathLike[str] | None = None, *, o
         except FileExistsError:
             if out is not None:
                 if overwrite:
-                    _check_replaceable(partial)
+                    check_replaceable(partial)
                     with locked(partial):
-                        _delete_run(partial)
+                        delete_run(partial)
                     continue
                 raise UserError(f"{partial} holds an unfinished run: resume it, or give --overwrite.") from None
             continue
@@ -132,99 +129,16 @@ def start_run(config: VAEConfig, out: str | os.PathLike[str] | None = None, *, o
         try:
             write_config(partial, config)
         except OSError as error:
-            _delete_run(partial)
+            delete_run(partial)
             raise UserError(f"cannot write runs under {wanted.parent}: {error.strerror}.") from None
         return partial
     raise UserError(f"no free name for a run like {wanted}.")
-
-
-@contextlib.contextmanager
-def locked(partial: Path) -> Iterator[None]:
-    """Hold an unfinished run, so that no other process writes into it; raises `UserError` where one does.
-
-    The operating system releases the lock of a process that ends, however it ends.
-    """
-    lock = FileLock(partial / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(f"{partial} is being written by another process: wait for it, or stop it first.") from None
-    try:
-        yield
-    finally:
-        lock.release()
-        (partial / LOCK).unlink(missing_ok=True)
-
-
-def _foreign_files(folder: Path) -> list[str]:
-    """What lies in a run's folder that no run has."""
-    known = [path for path in (folder / "checkpoints").glob("*") if path.suffix == ".npz" or path.name[0] == "."]
-    ours = {*(folder / name for name in (*FILES, LOCK, "checkpoints")), *known, *folder.glob(".*.weights.h5")}
-    ours |= {path for name in FILES for path in folder.glob(f".{name}.*")}
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path not in ours)
-
-
-def _check_replaceable(folder: Path) -> None:
-    """Raise `UserError` unless ``folder`` is a run and nothing but a run."""
-    if folder.is_symlink() or not (folder / "config.json").is_file():
-        raise UserError(f"{folder} is not a run, so it is not replaced: give another folder to --out.")
-    if foreign := _foreign_files(folder):
-        raise UserError(
-            f"{folder} holds {foreign[0]}, which is no part of a run: move it away, or choose another --out."
-        )
-
-
-def _delete_run(folder: Path) -> None:
-    """Delete a run's own files, and its folder if nothing else is left in it."""
-    checkpoints = folder / "checkpoints"
-    staged = [path for name in FILES for path in folder.glob(f".{name}.*")] + list(folder.glob(".*.weights.h5"))
-    for path in [*checkpoints.glob("*.npz"), *checkpoints.glob(".*"), *(folder / name for name in FILES), *staged]:
-        path.unlink(missing_ok=True)
-    (folder / LOCK).unlink(missing_ok=True)
-    for empty in (checkpoints, folder):
-        with contextlib.suppress(OSError):
-            empty.rmdir()
-
-
-@contextlib.contextmanager
-def _set_aside(folder: Path) -> Iterator[None]:
-    """Free the name of a run while it is replaced; the run comes back if that fails, and is deleted if not."""
-    if not os.path.lexists(folder):
-        yield
-        return
-    _check_replaceable(folder)
-    keep = Path(tempfile.mkdtemp(prefix=f".{folder.name}.replaced-", dir=folder.parent))
-    old = keep / folder.name
-    folder.rename(old)
-    try:
-        yield
-    except BaseException:
-        old.rename(folder)
-        raise
-    else:
-        _delete_run(old)
-    finally:
-        with contextlib.suppress(OSError):
-            keep.rmdir()
 
 
 def write_config(folder: Path, config: VAEConfig, weights_sha256: str | None = None) -> None:
     """Write ``config.json``; a run without a checksum of its weights is not finished."""
     record = {"format": FORMAT, "weights_sha256": weights_sha256, "config": json.loads(config.to_json())}
     write_atomically(folder / "config.json", (json.dumps(record, indent=2) + "\n").encode())
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace the file ``path`` by ``content``, or leave it as it was."""
-    staging = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(staging, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        staging.replace(path)
-    finally:
-        staging.unlink(missing_ok=True)
 
 
 def _save_weights(model: VAE, path: Path) -> None:
@@ -257,7 +171,7 @@ def finish_run(
         np.savez_compressed(buffer, **compact)
         write_atomically(partial / "encodings.npz", buffer.getvalue())
     write_config(partial, model.config, _sha256(partial / WEIGHTS))
-    with _set_aside(final):
+    with set_aside(final):
         partial.rename(final)
     checkpoints = final / "checkpoints"
     for path in [final / LOCK, *checkpoints.glob("*.npz"), *checkpoints.glob(".*")]:
@@ -285,10 +199,10 @@ def save_run(
         with locked(partial):
             return finish_run(partial, model, history, metrics or {}, encodings)
     except OSError as error:
-        _delete_run(partial)
+        delete_run(partial)
         raise Fault(f"cannot save the run {path}: {error.strerror or error}.") from None
     except BaseException:
-        _delete_run(partial)
+        delete_run(partial)
         raise
 
 

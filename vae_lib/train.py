@@ -19,6 +19,7 @@ from vae_lib.backend import keras, tf
 from vae_lib.checkpoints import State
 from vae_lib.config import DATASETS, Fault, UserError, VAEConfig, WorkerLost
 from vae_lib.data import ImageData
+from vae_lib.folders import locked
 from vae_lib.model import VAE
 from vae_lib.runs import Row
 from vae_lib.trainer import Trainer
@@ -173,7 +174,7 @@ def train_run(
     state = State(command=command)
     if not is_chief(options.get("strategy")):
         return _complete(partial, config, data, state, options)
-    with runs.locked(partial):
+    with locked(partial):
         with _saved_as_far_as_possible(partial):
             checkpoints.save(partial, state)  # a run that is killed early still knows its command
         return _complete(partial, config, data, state, options)
@@ -187,7 +188,7 @@ def resume_run(folder: Path, data: ImageData, **options: Any) -> Path:
     config, _ = runs.read_config(folder)
     if config.data_source != data.source:
         raise UserError(f"the run was trained on {config.data_source} images, but now {data.source} ones were found.")
-    with runs.locked(folder) if is_chief(options.get("strategy")) else contextlib.nullcontext():
+    with locked(folder) if is_chief(options.get("strategy")) else contextlib.nullcontext():
         state = checkpoints.load(folder) or State()
         return _complete(folder, config, data, state, options)
 

@@ -226,3 +226,17 @@ def test_the_index_links_every_page(visit):
     ]
     page.locator("#cards a").first.click()
     expect(page.locator("h1")).to_have_text("mnist_2")
+
+
+@pytest.mark.parametrize("name", ["mnist_2", "faces_2"])
+def test_the_canvas_shows_what_was_decoded(visit, name):
+    """Each byte is the nearest one to the decoded grey, as in the package's pictures."""
+    for z in ([0.0, 0.0], [0.7, -1.2]):
+        page = visit(name, f"#z={z[0]},{z[1]}")
+        assert code(page) == z
+        pixels = page.evaluate(
+            "() => { const c = document.getElementById('image');"
+            " return Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data) }"
+        )
+        decoded = np.array(page.evaluate("z => Array.from(explorer.decoder.decode(z))", z))
+        np.testing.assert_array_equal(np.array(pixels).reshape(-1, 4)[:, 0], np.round(decoded * 255))

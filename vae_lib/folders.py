@@ -1,0 +1,106 @@
+"""What is done to a run's folder as a whole: written to by one process, replaced, deleted.
+
+Only files that a run is made of are ever deleted, and only a folder that holds nothing else is replaced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from vae_lib.config import Fault, UserError
+from vae_lib.trust import WEIGHTS
+
+LOCK = ".lock"
+FILES = ("config.json", WEIGHTS, "history.csv", "metrics.json", "encodings.npz")
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace the file ``path`` by ``content``, or leave it as it was."""
+    staging = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(staging, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        staging.replace(path)
+    finally:
+        staging.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(partial: Path) -> Iterator[None]:
+    """Hold an unfinished run, so that no other process writes into it; raises `UserError` where one does.
+
+    The operating system releases the lock of a process that ends, however it ends.
+    """
+    lock = FileLock(partial / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"{partial} is being written by another process: wait for it, or stop it first.") from None
+    except OSError as error:
+        raise Fault(f"cannot write to {partial} ({error.strerror or error}).") from None
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            (partial / LOCK).unlink(missing_ok=True)
+        lock.release()
+
+
+def _foreign_files(folder: Path) -> list[str]:
+    """What lies in a run's folder that no run has."""
+    known = [path for path in (folder / "checkpoints").glob("*") if path.suffix == ".npz" or path.name[0] == "."]
+    ours = {*(folder / name for name in (*FILES, LOCK, "checkpoints")), *known, *folder.glob(".*.weights.h5")}
+    ours |= {path for name in FILES for path in folder.glob(f".{name}.*")}
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path not in ours)
+
+
+def check_replaceable(folder: Path) -> None:
+    """Raise `UserError` unless ``folder`` is a run and nothing but a run."""
+    if folder.is_symlink() or not (folder / "config.json").is_file():
+        raise UserError(f"{folder} is not a run, so it is not replaced: give another folder to --out.")
+    if foreign := _foreign_files(folder):
+        raise UserError(
+            f"{folder} holds {foreign[0]}, which is no part of a run: move it away, or choose another --out."
+        )
+
+
+def delete_run(folder: Path) -> None:
+    """Delete a run's own files, and its folder if nothing else is left in it."""
+    checkpoints = folder / "checkpoints"
+    staged = [path for name in FILES for path in folder.glob(f".{name}.*")] + list(folder.glob(".*.weights.h5"))
+    for path in [*checkpoints.glob("*.npz"), *checkpoints.glob(".*"), *(folder / name for name in FILES), *staged]:
+        path.unlink(missing_ok=True)
+    (folder / LOCK).unlink(missing_ok=True)
+    for empty in (checkpoints, folder):
+        with contextlib.suppress(OSError):
+            empty.rmdir()
+
+
+@contextlib.contextmanager
+def set_aside(folder: Path) -> Iterator[None]:
+    """Free the name of a run while it is replaced; the run comes back if that fails, and is deleted if not."""
+    if not os.path.lexists(folder):
+        yield
+        return
+    check_replaceable(folder)
+    keep = Path(tempfile.mkdtemp(prefix=f".{folder.name}.replaced-", dir=folder.parent))
+    old = keep / folder.name
+    folder.rename(old)
+    try:
+        yield
+    except BaseException:
+        old.rename(folder)
+        raise
+    else:
+        delete_run(old)
+    finally:
+        with contextlib.suppress(OSError):
+            keep.rmdir()
