@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from tests.conftest import small
+from vae_lib import figures
 from vae_lib.augment import altered_copies
 from vae_lib.backend import keras, tf
 from vae_lib.checkpoints import State
 from vae_lib.config import UserError, VAEConfig
+from vae_lib.data import load_data
 from vae_lib.model import VAE
 from vae_lib.optimization import Adam, kl_weight, learning_rate
 from vae_lib.runs import load_run
@@ -225,3 +227,12 @@ def test_images_of_another_shape_or_type_are_refused():
     for images in (np.zeros([4, 28, 28], np.uint8), np.zeros([4, 28, 28, 1]), np.zeros([4, 32, 32, 1], np.uint8)):
         with pytest.raises(UserError, match=r"uint8 images \(N, 28, 28, 1\), not"):
             Trainer(model, images)
+
+
+def test_a_folder_named_from_here_is_found_from_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for i in range(4):
+        figures.write_image(tmp_path / "images" / f"{i}.png", np.full([8, 8, 1], i, np.uint8))
+    config = VAEConfig(2, data="images", im_dim=8, epochs=0, num_filters=2, hidden_units=4)
+    run = train_run(config, load_data("images", 8), tmp_path / "run")
+    assert load_run(run).config.data == str(tmp_path / "images")
