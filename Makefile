@@ -61,7 +61,7 @@ numbers: .venv/ready
 	$(EVALUATE) mnist_dynamic_20 --samples 50 5000
 	for run in $(RUNS); do $(EVALUATE) $$run --samples 50 --no-exact --images 1000 || exit 1; done
 	for run in $(RUNS); do $(EVALUATE) $$run --samples 50 --no-exact --source sample || exit 1; done
-	$(BIN)/python -m benchmarks.plain_recipe $(filter-out mnist%,$(RUNS))
+	$(BIN)/python -m tools.plain_recipe $(filter-out mnist%,$(RUNS))
 	$(BIN)/python -m vae_lib scoreboard --write README.md
 
 # The pictures in img/, from the shipped runs.
@@ -84,10 +84,10 @@ explorers: .venv/ready
 
 # Execute the notebooks and save them with their outputs.
 notebooks: .venv/ready
-	$(BIN)/python notebooks/execute.py
+	$(BIN)/python -m tools.execute_notebooks
 
 lab: .venv/ready
-	$(BIN)/jupyter lab --config=notebooks/jupyter_config.py --notebook-dir=notebooks
+	$(BIN)/jupyter lab --config=tools/jupyter_config.py --notebook-dir=notebooks
 
 lint: .venv/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

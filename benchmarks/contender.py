@@ -16,7 +16,7 @@ import time
 import numpy as np
 
 from vae_lib.config import VAEConfig
-from vae_lib.data import load_data
+from vae_lib.data.loading import load_data
 
 BATCH = 50
 OURS = {  # name: changes of the config

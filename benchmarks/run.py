@@ -137,7 +137,7 @@ def small_times() -> dict[str, float]:
     draw = """
 import time, sys
 from vae_lib import VAE, VAEConfig, latent, pictures
-from vae_lib.runs import Run
+from vae_lib.runs.store import Run
 config = VAEConfig(2, im_dim=int(sys.argv[1]), data=sys.argv[2])
 run = Run("", config, VAE(config), [], {}, None)
 began = time.perf_counter()

@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 
-from vae_lib.data import load_data
+from vae_lib.data.loading import load_data
 
 EVERY = 100
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vae_lib import sources
 from vae_lib.config import VAEConfig
-from vae_lib.data import ImageData, load_data
+from vae_lib.data import sources
+from vae_lib.data.loading import ImageData, load_data
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -49,7 +49,7 @@ def small(data: ImageData, train: int = 400, test: int = 100) -> ImageData:
 @pytest.fixture(scope="session")
 def small_run(sample, tmp_path_factory) -> Path:
     """A run trained for two short epochs; tests read it, none changes it."""
-    from vae_lib.train import train_run
+    from vae_lib.runs.lifecycle import train_run
 
     config = VAEConfig(latent_dim=2, epochs=2, num_filters=8, hidden_units=32)
     return train_run(config, small(sample), tmp_path_factory.mktemp("runs") / "small")

@@ -9,8 +9,8 @@ from PIL import Image
 
 from tests.conftest import ROOT, exit_status, run_python
 from vae_lib import cli
-from vae_lib.flags import training_parser
-from vae_lib.runs import load_run
+from vae_lib.cli.flags import training_parser
+from vae_lib.runs.store import load_run
 
 TRAIN = str(ROOT / "train_VAE.py")
 QUICK = ["--source", "sample", "--num-filters", "4", "--hidden-units", "16"]
@@ -121,7 +121,7 @@ def test_bad_tool_input_gets_one_sentence_and_status_2(arguments, small_run, tmp
 
 
 def test_runs_are_listed(tmp_path, monkeypatch, capsys, small_run):
-    monkeypatch.setattr("vae_lib.runs.project_dir", lambda name: small_run.parent)
+    monkeypatch.setattr("vae_lib.runs.store.project_dir", lambda name: small_run.parent)
     assert cli.main(["list"]) == 0
     assert capsys.readouterr().out == "small\n"
 

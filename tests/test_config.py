@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from vae_lib.config import UserError, VAEConfig
+from vae_lib.config import VAEConfig
+from vae_lib.errors import UserError
 
 
 def test_defaults_follow_the_data():

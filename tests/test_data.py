@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from tests.conftest import run_python
-from vae_lib import data, sources
-from vae_lib.config import UserError
-from vae_lib.data import load_data
+from vae_lib.data import loading, sources
+from vae_lib.data.loading import load_data
+from vae_lib.errors import UserError
 
 SAMPLE_SHA256 = {  # of the arrays; samples/SOURCES.md lists the same
     "mnist": "730f698b4ed778506f90482a6c7d58de81dd3ef49162ca4b6b2634755ab62063",
@@ -35,7 +35,7 @@ def folder_of(tmp_path, modes, size=(20, 30), suffix=".png"):
 
 @pytest.mark.parametrize("name", list(SAMPLE_SHA256))
 def test_samples_are_the_same_bytes_everywhere(name):
-    with np.load(data.__file__.replace("data.py", f"samples/{name}.npz")) as arrays:
+    with np.load(loading.__file__.replace("loading.py", f"samples/{name}.npz")) as arrays:
         digest = hashlib.sha256(b"".join(arrays[key].tobytes() for key in sorted(arrays))).hexdigest()
     assert digest == SAMPLE_SHA256[name]
     sample = load_data(name, im_dim=25 if name == "faces" else 28, source="sample")
@@ -47,7 +47,7 @@ def test_samples_are_the_same_bytes_everywhere(name):
 
 
 def test_the_sources_page_lists_the_checksums():
-    page = (data.Path(data.__file__).parent / "samples" / "SOURCES.md").read_text()
+    page = (loading.Path(loading.__file__).parent / "samples" / "SOURCES.md").read_text()
     assert all(digest in page for digest in SAMPLE_SHA256.values())
 
 
@@ -231,9 +231,9 @@ def test_a_cache_that_cannot_be_written_is_done_without(prepared, tmp_path, monk
 def test_the_cache_follows_xdg_and_can_be_overridden(monkeypatch, tmp_path):
     monkeypatch.delenv("VAE_LIB_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
-    assert str(data.default_cache_dir()) == "/xdg/vae_lib"
+    assert str(loading.default_cache_dir()) == "/xdg/vae_lib"
     monkeypatch.setenv("VAE_LIB_CACHE", "/own")
-    assert str(data.default_cache_dir()) == "/own"
+    assert str(loading.default_cache_dir()) == "/own"
 
 
 def test_a_download_that_fails_half_way_ends_in_the_sample(offline, monkeypatch, capsys):

@@ -11,7 +11,7 @@ from vae_lib import cli, evaluation, losses, report
 from vae_lib.backend import tf
 from vae_lib.config import VAEConfig
 from vae_lib.model import VAE
-from vae_lib.runs import load_run, save_run
+from vae_lib.runs.store import load_run, save_run
 
 
 @pytest.fixture(scope="module")
@@ -189,6 +189,6 @@ def test_the_scoreboard_keeps_the_tasks_apart(small_run):
 
 def test_a_scoreboard_of_a_run_without_numbers_is_refused(tmp_path, monkeypatch, capsys):
     save_run(tmp_path / "bare", VAE(VAEConfig(2, num_filters=2, hidden_units=4)))
-    monkeypatch.setattr("vae_lib.runs.project_dir", lambda name: tmp_path)
+    monkeypatch.setattr("vae_lib.runs.store.project_dir", lambda name: tmp_path)
     assert exit_status(cli.main, ["scoreboard"]) == 2
     assert "evaluate --record" in capsys.readouterr().err

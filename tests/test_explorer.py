@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT, exit_status, small
-from vae_lib import explorer, losses
+from vae_lib import losses
 from vae_lib.backend import keras, tf
 from vae_lib.cli import main
-from vae_lib.config import UserError, VAEConfig
+from vae_lib.config import VAEConfig
+from vae_lib.errors import UserError
 from vae_lib.model import VAE
-from vae_lib.runs import load_run, save_run
+from vae_lib.page import export
+from vae_lib.runs.store import load_run, save_run
 
 SHIPPED = ("mnist_2", "fashion_mnist_2", "faces_2", "faces_6", "faces_10")
 
@@ -64,17 +66,17 @@ def test_the_packed_decoder_is_the_decoder(im_dim, channels):
         weight.assign_add(tf.random.stateless_normal(weight.shape, [1, 2], stddev=0.1))
     z = np.array([0.3, -1.2, 2.0], np.float32)
     expected = model.decode_logits(z[None])[0].numpy()
-    np.testing.assert_allclose(decoded(explorer.packed_decoder(model.decoder), z), expected, atol=2e-3)
+    np.testing.assert_allclose(decoded(export.packed_decoder(model.decoder), z), expected, atol=2e-3)
 
 
 def test_unknown_layers_are_refused():
     decoder = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3), keras.layers.LeakyReLU()])
     with pytest.raises(UserError, match="LeakyReLU"):
-        explorer.packed_decoder(decoder)
+        export.packed_decoder(decoder)
 
 
 def test_the_page_is_complete_in_itself(small_run, sample):
-    page = explorer.explorer_page(load_run(small_run), small(sample), examples=12)
+    page = export.explorer_page(load_run(small_run), small(sample), examples=12)
     assert "{{" not in page.replace("{{x", "")
     assert "default-src 'none'" in page
     addresses = re.findall(r'(?:src|href)\s*=\s*["\']?([^"\'>\s]+)', page)
@@ -92,7 +94,7 @@ def test_text_from_a_run_cannot_become_markup(tmp_path):
     run = load_run(save_run(tmp_path / "<b>x", VAE(VAEConfig(2, num_filters=4, hidden_units=8))))
     run.metrics["test"] = {"elbo": 1.0, "images": 3}  # incomplete: left out
     run.metrics["made_by"] = {"command": "</script><script>alert(1)</script>{{script}}"}
-    page = explorer.explorer_page(run)
+    page = export.explorer_page(run)
     assert "alert(1)</script>" not in page
     assert "<title>&lt;b&gt;x" in page
     assert content(page)["card"][-1][1] == run.metrics["made_by"]["command"]
@@ -100,7 +102,7 @@ def test_text_from_a_run_cannot_become_markup(tmp_path):
 
 def test_a_run_without_encodings_or_test_images(tmp_path):
     run = load_run(save_run(tmp_path / "plain", VAE(VAEConfig(5, num_filters=4, hidden_units=8))))
-    inside = content(explorer.explorer_page(run))
+    inside = content(export.explorer_page(run))
     assert inside["points"]["codes"] == ""
     assert inside["examples"]["codes"] == []
     assert inside["plane"]["x"] == [1, 1, 1, 0, 0]
@@ -108,7 +110,7 @@ def test_a_run_without_encodings_or_test_images(tmp_path):
 
 def test_the_mean_of_the_likelihood_is_named():
     """The page has two formulas: the one for continuous Bernoulli pixels is checked here at a few points."""
-    script = (explorer.PAGE / "decoder.js").read_text()
+    script = (export.PAGE / "decoder.js").read_text()
     assert "0.5 + 0.5 / Math.tanh(0.5 * l) - 1 / l" in script
     logits = np.array([-30.0, -2.0, 0.5, 7.0], np.float32)
     formula = 0.5 + 0.5 / np.tanh(0.5 * logits) - 1 / logits
@@ -133,15 +135,15 @@ def test_the_pages_hold_the_shipped_weights(name):
     page = (ROOT / "docs" / f"{name}.html").read_text()
     run = load_run(ROOT / "pickles" / name)
     inside = content(page)
-    assert inside["decoder"] == explorer.packed_decoder(run.model.decoder)
-    assert inside["card"] == [list(row) for row in explorer._card(run)]
+    assert inside["decoder"] == export.packed_decoder(run.model.decoder)
+    assert inside["card"] == [list(row) for row in export._card(run)]
     for asset in ("style.css", "decoder.js", "explorer.js"):
-        assert (explorer.PAGE / asset).read_text() in page, f"make explorers: {asset} has changed"
+        assert (export.PAGE / asset).read_text() in page, f"make explorers: {asset} has changed"
     assert f'href="{name}.html"' in (ROOT / "docs" / "index.html").read_text()
 
 
 def test_a_page_inside_a_notebook():
-    frame = explorer.EmbeddedPage('<p class="a">1 & 2</p>', height=300)
+    frame = export.EmbeddedPage('<p class="a">1 & 2</p>', height=300)
     assert 'srcdoc="&lt;p class=&quot;a&quot;&gt;1 &amp; 2&lt;/p&gt;"' in frame._repr_html_()
     assert 'height="300"' in frame._repr_html_()
     assert repr(frame) == "EmbeddedPage(22 characters)"

@@ -8,9 +8,10 @@ from matplotlib.colors import to_rgba
 from PIL import Image
 
 from vae_lib import cli, figures, latent, pictures
-from vae_lib.config import UserError, VAEConfig
-from vae_lib.model import VAE
-from vae_lib.runs import Encodings, load_run, save_run
+from vae_lib.config import VAEConfig
+from vae_lib.errors import UserError
+from vae_lib.model import VAE, Encodings
+from vae_lib.runs.store import load_run, save_run
 
 
 def test_tiles_go_row_by_row():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vae_lib import latent
-from vae_lib.config import UserError
+from vae_lib.errors import UserError
 
 
 def test_quantiles_give_each_tile_the_same_share_of_the_prior():

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
-from vae_lib import limits, sources
-from vae_lib.config import UserError, VAEConfig
+from vae_lib.config import VAEConfig
+from vae_lib.data import sources
+from vae_lib.errors import UserError
 from vae_lib.model import VAE
+from vae_lib.runs import limits
 
 
 @pytest.mark.parametrize("config", [

@@ -9,9 +9,10 @@ import pytest
 from tests.conftest import small
 from vae_lib import marginal
 from vae_lib.backend import tf
-from vae_lib.config import UserError, VAEConfig
+from vae_lib.config import VAEConfig
+from vae_lib.errors import UserError
 from vae_lib.model import VAE, Posterior
-from vae_lib.runs import load_run
+from vae_lib.runs.store import load_run
 
 SIDE = 8
 

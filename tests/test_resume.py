@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT, exit_status, run_python, small
-from vae_lib import checkpoints, cli
-from vae_lib.config import UserError, VAEConfig
-from vae_lib.runs import load_run
-from vae_lib.train import Interrupted, resume_run, train_run
+from vae_lib import cli
+from vae_lib.config import VAEConfig
+from vae_lib.errors import UserError
+from vae_lib.runs import checkpoints
+from vae_lib.runs.lifecycle import Interrupted, resume_run, train_run
+from vae_lib.runs.store import load_run
 
 TINY = {"latent_dim": 2, "num_filters": 4, "hidden_units": 16, "epochs": 3, "checkpoint_every": 4}
 TRAIN = str(ROOT / "train_VAE.py")
@@ -155,7 +157,7 @@ def test_a_finished_run_is_not_resumed(small_run, capsys):
 def test_an_older_process_leaves_nothing_behind_when_killed(tmp_path):
     """A process that dies while it writes a checkpoint leaves the older ones readable."""
     script = (
-        "import sys, os, numpy as np; from pathlib import Path; from vae_lib import checkpoints as c;"
+        "import sys, os, numpy as np; from pathlib import Path; from vae_lib.runs import checkpoints as c;"
         "f = Path(sys.argv[1]); c.save(f, c.State(1, [], np.zeros([1, 2], np.float32), [np.zeros(3)]));"
         "os.fsync = lambda fd: os._exit(9);"
         "c.save(f, c.State(1, [{}], np.zeros([1, 2], np.float32), [np.ones(3)]))"

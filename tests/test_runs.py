@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT, run_python, small
-from vae_lib.config import Fault, UserError, VAEConfig
-from vae_lib.folders import locked
-from vae_lib.model import VAE
-from vae_lib.runs import Encodings, list_runs, load_run, save_run, start_run
+from vae_lib.config import VAEConfig
+from vae_lib.errors import Fault, UserError
+from vae_lib.model import VAE, Encodings
+from vae_lib.runs.folders import locked
+from vae_lib.runs.store import list_runs, load_run, save_run, start_run
 
 TINY = VAEConfig(2, num_filters=4, hidden_units=16)
 
@@ -58,7 +59,7 @@ def test_a_save_that_fails_leaves_the_old_run_and_nothing_else(tmp_path):
 
 
 def test_default_names_carry_time_data_and_dimensions_and_never_collide(tmp_path, monkeypatch):
-    monkeypatch.setattr("vae_lib.runs.project_dir", lambda name: tmp_path)
+    monkeypatch.setattr("vae_lib.runs.store.project_dir", lambda name: tmp_path)
     names = {start_run(TINY).name for _ in range(3)}
     assert len(names) == 3
     assert all("_mnist_2" in name for name in names)
@@ -87,7 +88,7 @@ def test_damage_is_recognised(tmp_path):
 
 
 def test_an_unknown_run_names_the_nearest(tmp_path, monkeypatch):
-    monkeypatch.setattr("vae_lib.runs.project_dir", lambda name: tmp_path)
+    monkeypatch.setattr("vae_lib.runs.store.project_dir", lambda name: tmp_path)
     save_run(tmp_path / "mnist_2", VAE(TINY))
     with pytest.raises(UserError, match="did you mean 'mnist_2'"):
         load_run("mnits_2")
@@ -141,7 +142,7 @@ def test_a_rename_that_fails_gives_the_old_run_back(tmp_path, monkeypatch):
 def test_an_unfinished_run_belongs_to_the_process_that_writes_it(tmp_path):
     partial = start_run(TINY, tmp_path / "run")
     script = (
-        "import sys; from pathlib import Path; from vae_lib.folders import locked\n"
+        "import sys; from pathlib import Path; from vae_lib.runs.folders import locked\n"
         "with locked(Path(sys.argv[1])): print('locked', flush=True); sys.stdin.read()"
     )
     other = subprocess.Popen(

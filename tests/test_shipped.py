@@ -7,10 +7,10 @@ import pytest
 
 from tests.conftest import ROOT
 from vae_lib import marginal, report
-from vae_lib.data import load_data
+from vae_lib.data.loading import load_data
 from vae_lib.evaluation import evaluate, kl_per_dimension
 from vae_lib.model import Posterior
-from vae_lib.runs import find_run, list_runs, load_run, read_config, read_metrics
+from vae_lib.runs.store import find_run, list_runs, load_run, read_config, read_metrics
 
 SHIPPED = ("faces_10", "faces_2", "faces_6", "fashion_mnist_2", "mnist_2", "mnist_dynamic_2", "mnist_dynamic_20")
 DRIFT = 0.1  # nats

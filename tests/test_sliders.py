@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vae_lib.figures import to_bytes
-from vae_lib.runs import load_run
+from vae_lib.runs.store import load_run
 from vae_lib.sliders import explore, png
 
 

@@ -1,6 +1,7 @@
 """What holds the project together: import directions, pins, lazy imports."""
 
 import ast
+import graphlib
 import re
 import shutil
 import subprocess
@@ -12,34 +13,57 @@ import yaml
 
 from tests.conftest import ROOT, run_python
 
-# A module imports only from modules before it.
-ORDER = ["config", "backend", "sources", "data", "losses", "networks", "limits", "model", "trust", "folders", "runs",
-         "marginal", "evaluation", "report", "augment", "optimization", "trainer", "checkpoints", "train",
-         "distribution", "latent", "figures", "pictures", "sliders", "explorer", "progress", "flags",
+# The rooms of the package in reading order: a room imports from the rooms before it.
+ROOMS = ["errors", "backend", "config", "losses", "networks", "model", "data", "augment", "optimization", "marginal",
+         "evaluation", "report", "trainer", "training", "latent", "figures", "runs", "pictures", "sliders", "page",
          "cli"]  # fmt: skip
 
 
+def modules():
+    """Every module of the package by its dotted name, without ``vae_lib``."""
+    package = ROOT / "vae_lib"
+    found = {}
+    for path in package.rglob("*.py"):
+        parts = path.relative_to(package).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
 def imported(path):
-    """The modules of the package that a file imports, at the top or inside a function."""
+    """The modules of the package that a file imports, at the top or inside a function, absolutely as all do."""
+    names = modules()
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module == "vae_lib":
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vae_lib."):
-            yield node.module.split(".")[1]
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[2] for alias in node.names if alias.name.startswith("vae_lib"))
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            head, _, rest = (node.module or "").partition(".")
+            if head == "vae_lib":
+                for alias in node.names:
+                    inner = f"{rest}.{alias.name}".strip(".")
+                    yield inner if inner in names else rest
 
 
-def test_modules_import_only_from_their_left():
-    files = {p.stem: p for p in (ROOT / "vae_lib").glob("*.py") if not p.stem.startswith("__")}
-    assert sorted(files) == sorted(ORDER)
-    for name, path in files.items():
+def test_a_room_imports_only_from_rooms_before_it():
+    rooms = {name.split(".")[0] for name in modules()} - {"", "__main__"}
+    assert rooms == set(ROOMS)
+    for name, path in modules().items():
+        room = name.split(".")[0]
         for other in imported(path):
-            assert ORDER.index(other) < ORDER.index(name), f"{name} imports {other}"
+            if room in ROOMS and other:
+                assert ROOMS.index(other.split(".")[0]) <= ROOMS.index(room), f"{name} imports {other}"
 
 
-def test_only_one_module_knows_tfds_and_none_pickles():
-    for path in (ROOT / "vae_lib").rglob("*.py"):
+def test_no_module_imports_itself_through_others():
+    """Python runs a package's own file first; that one only passes names on."""
+    graph = {name: {other for other in imported(path) if other != name} for name, path in modules().items() if name}
+    graphlib.TopologicalSorter(graph).prepare()
+
+
+def test_only_one_room_knows_tfds_and_nothing_unpickles():
+    for name, path in modules().items():
         text = path.read_text()
-        assert ("tensorflow_datasets as tfds" in text) == (path.stem in ("sources", "find_people")), path
+        assert ("tensorflow_datasets as tfds" in text) == (name == "data.sources"), path
         assert not re.search(r"\bimport (pickle|dill|joblib)\b|allow_pickle=True", text), path
 
 
@@ -133,7 +157,7 @@ def test_the_readme_quotes_the_benchmark_to_the_letter():
 
 
 def test_the_readme_names_every_flag():
-    from vae_lib.flags import training_parser
+    from vae_lib.cli.flags import training_parser
 
     readme = (ROOT / "README.md").read_text()
     flags = {flag for action in training_parser()._actions for flag in action.option_strings}

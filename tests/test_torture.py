@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT, run_python
-from vae_lib.runs import load_run
+from vae_lib.runs.store import load_run
 
 pytestmark = pytest.mark.torture
 TRAIN = [sys.executable, str(ROOT / "train_VAE.py")]
@@ -126,7 +126,7 @@ from vae_lib.backend import tf
 parts = [tf.config.LogicalDeviceConfiguration() for _ in range(2)]
 tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], parts)
 from vae_lib import VAEConfig, load_data, train_run
-from vae_lib.distribution import make_strategy
+from vae_lib.runs.distribution import make_strategy
 strategy = make_strategy("mirrored")
 assert strategy.num_replicas_in_sync == 2
 data = load_data("mnist", source="sample")

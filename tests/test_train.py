@@ -9,14 +9,15 @@ from tests.conftest import small
 from vae_lib import figures
 from vae_lib.augment import altered_copies
 from vae_lib.backend import keras, tf
-from vae_lib.checkpoints import State
-from vae_lib.config import UserError, VAEConfig
-from vae_lib.data import load_data
+from vae_lib.config import VAEConfig
+from vae_lib.data.loading import load_data
+from vae_lib.errors import UserError
 from vae_lib.model import VAE
 from vae_lib.optimization import Adam, kl_weight, learning_rate
-from vae_lib.runs import load_run
-from vae_lib.train import fit, train_run
+from vae_lib.runs.lifecycle import train_run
+from vae_lib.runs.store import load_run
 from vae_lib.trainer import Batch, Trainer, plan_epoch
+from vae_lib.training import State, fit
 
 TINY = {"latent_dim": 2, "num_filters": 4, "hidden_units": 16, "epochs": 2}
 

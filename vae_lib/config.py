@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
+
+from vae_lib.errors import UserError, one_of
 
 DATASETS = ("mnist", "fashion_mnist", "faces")
 LIKELIHOODS = ("bernoulli", "continuous_bernoulli", "gaussian")
@@ -18,36 +19,6 @@ PRECISIONS = ("float32", "bfloat16")
 
 # What each data set uses unless told otherwise; pickles/README.md holds the measurements behind it.
 DEFAULT_LIKELIHOOD = {"mnist": "bernoulli", "fashion_mnist": "continuous_bernoulli"}  # others: gaussian
-
-
-class UserError(ValueError):
-    """Something the user can mend; its text is one sentence that says what is wrong and what to do."""
-
-    exit_status = 2
-
-
-def one_line(message: object) -> str:
-    """A message that may quote anything at all, as one line of printable characters."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(message))
-
-
-class Fault(UserError):
-    """Something that failed while the program ran: a full disk, a folder that is gone."""
-
-    exit_status = 1
-
-
-class WorkerLost(Fault):
-    """Another worker of a distributed run is gone."""
-
-
-def one_of(what: str, value: object, choices: tuple[str, ...]) -> None:
-    """Return nothing if ``value`` is among ``choices``; raise `UserError` with the nearest match otherwise."""
-    if value in choices:
-        return
-    near = difflib.get_close_matches(str(value), choices, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(choices)}."
-    raise UserError(f"{what} {value!r} is unknown: {hint}")
 
 
 @dataclass(frozen=True)

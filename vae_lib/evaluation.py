@@ -10,7 +10,7 @@ import numpy as np
 
 from vae_lib import marginal
 from vae_lib.backend import tf
-from vae_lib.data import ImageData
+from vae_lib.data.loading import ImageData
 from vae_lib.model import VAE
 
 EVALUATION_SEED = 20

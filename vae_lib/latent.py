@@ -7,7 +7,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from vae_lib.config import UserError
+from vae_lib.errors import UserError
 
 Array = np.ndarray
 DEFAULT_QUANTILES = (0.025, 0.975)

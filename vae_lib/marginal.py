@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vae_lib.backend import keras, parallel_map, tf
-from vae_lib.config import UserError
+from vae_lib.errors import UserError
 from vae_lib.losses import LOG_2PI, gaussian_kl
 from vae_lib.model import VAE, Posterior
 

@@ -31,6 +31,14 @@ class Posterior(NamedTuple):
     z_log_var: Any
 
 
+class Encodings(NamedTuple):
+    """The encoded test set: z_mean and z_log_var (N, D) float32, labels (N,) int64."""
+
+    z_mean: np.ndarray
+    z_log_var: np.ndarray
+    labels: np.ndarray
+
+
 class VAE(keras.Model):
     """A variational auto-encoder (Kingma and Welling 2014) for square images.
 

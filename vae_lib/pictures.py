@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from vae_lib import figures, latent
-from vae_lib.config import UserError, one_of
+from vae_lib.errors import UserError, one_of
 from vae_lib.evaluation import EVALUATION_SEED
 from vae_lib.model import VAE
-from vae_lib.runs import Run, project_dir
+from vae_lib.runs.store import Run, project_dir
 
 PLANES = ("auto", "diagonal", "principal")
 

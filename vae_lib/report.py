@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from vae_lib.config import UserError, VAEConfig
+from vae_lib.config import VAEConfig
+from vae_lib.errors import UserError
 from vae_lib.evaluation import Report
 
 PIXELS = {"threshold": "thresholded at 0.5", "dynamic": "dynamically binarized", "none": "grey, dequantized"}

@@ -13,7 +13,7 @@ from PIL import Image
 from vae_lib import figures, latent, pictures
 from vae_lib.backend import tf
 from vae_lib.evaluation import kl_per_dimension
-from vae_lib.runs import Run
+from vae_lib.runs.store import Run
 
 TAIL = 0.005  # of the prior's probability beyond each end of a slider
 TILES = 20  # along a side of the map of a two-dimensional run

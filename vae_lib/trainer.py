@@ -12,11 +12,11 @@ import numpy as np
 
 from vae_lib.augment import altered_copies
 from vae_lib.backend import SHARDS, tf
-from vae_lib.config import UserError
+from vae_lib.errors import UserError
 from vae_lib.model import VAE, Elbo
 from vae_lib.optimization import Adam, kl_weight, learning_rate
-from vae_lib.runs import Row
 
+Row = dict[str, float]  # one line of a history: the epoch and its numbers in nats per image
 CHUNK_SECONDS = 0.5  # how long the graph runs before Python sees the losses and can be interrupted
 STREAM_ABOVE = 4 * 2**30  # bytes of images; more than that is streamed from disk
 

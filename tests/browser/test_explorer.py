@@ -8,7 +8,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from tests.conftest import ROOT
-from vae_lib.runs import load_run
+from vae_lib.runs.store import load_run
 
 pytestmark = pytest.mark.browser
 

@@ -36,7 +36,7 @@ def lab(tmp_path_factory):
     places = ("JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")
     env = os.environ | {name: str(home / name.lower()) for name in places}
     root = ["--allow-root"] if os.geteuid() == 0 else []
-    config = f"--config={ROOT / 'notebooks' / 'jupyter_config.py'}"  # as make lab does
+    config = f"--config={ROOT / 'tools' / 'jupyter_config.py'}"  # as make lab does
     command = [sys.executable, "-m", "jupyterlab", config, "--no-browser", "--ip=127.0.0.1", "--port=0", *root, folder]
     with open(home / "log.txt", "w") as log:
         process = subprocess.Popen(command, env=env, stdout=log, stderr=log)

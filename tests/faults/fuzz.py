@@ -12,8 +12,9 @@ import tempfile
 from pathlib import Path
 
 from tests.faults.files import WEIGHTS, sign
-from vae_lib import config, runs, trust
-from vae_lib.config import UserError
+from vae_lib import config
+from vae_lib.errors import UserError
+from vae_lib.runs import store, trust
 
 FILES = ("config.json", WEIGHTS, "metrics.json", "history.csv", "encodings.npz")
 WORDS = (
@@ -48,7 +49,7 @@ def outcome(run: Path, file: str, content: bytes, signed: bool) -> str:
         (run / file).write_bytes(content)
         if signed and file == WEIGHTS:
             sign(run)
-        runs.load_run(run)
+        store.load_run(run)
     except UserError as refusal:
         assert "\n" not in str(refusal)
         return "refused"
@@ -69,7 +70,7 @@ def main() -> None:
         if data:
             outcome(run, FILES[data[0] % len(FILES)], data[1:], signed=True)
 
-    for module in (config, runs, trust):  # not TensorFlow, which would take minutes
+    for module in (config, store, trust):  # not TensorFlow, which would take minutes
         for name, function in inspect.getmembers(module, inspect.isfunction):
             if function.__module__ == module.__name__:
                 setattr(module, name, atheris.instrument_func(function))

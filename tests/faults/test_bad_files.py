@@ -8,8 +8,8 @@ from tests.conftest import exit_status
 from tests.faults.files import DAMAGES
 from tests.faults.test_bad_input import listing
 from vae_lib import cli
-from vae_lib.config import UserError
-from vae_lib.runs import load_run
+from vae_lib.errors import UserError
+from vae_lib.runs.store import load_run
 
 
 @pytest.mark.parametrize("name", DAMAGES)

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from tests.conftest import exit_status
 from tests.faults.fuzz import FILES, edited, outcome
 from vae_lib import cli
-from vae_lib.config import DATASETS, UserError, VAEConfig
-from vae_lib.model import VAE
-from vae_lib.runs import Encodings, save_run
+from vae_lib.config import DATASETS, VAEConfig
+from vae_lib.errors import UserError
+from vae_lib.model import VAE, Encodings
+from vae_lib.runs.store import save_run
 
 torture = pytest.mark.torture
 budget = settings(deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -111,7 +112,7 @@ def test_any_config_is_refused_or_comes_back_equal():
 
 @torture
 def test_twenty_thousand_damaged_runs(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("vae_lib.runs.VAE", functools.lru_cache(64)(VAE))  # equal configs share a network
+    monkeypatch.setattr("vae_lib.runs.store.VAE", functools.lru_cache(64)(VAE))  # equal configs share a network
     config = VAEConfig(2, im_dim=8, num_filters=2, hidden_units=3)
     codes = np.zeros([4, 2], np.float32)
     run = save_run(

@@ -64,7 +64,7 @@ function gelu(values) {
 }
 
 class Decoder {
-  // `layers` as written by vae_lib.explorer; `packed` all weights, `scales` for each column a scale and a bias.
+  // `layers` as written by vae_lib.page.export; `packed` all weights, `scales` for each column a scale and a bias.
   constructor(layers, packed, scales, mean) {
     let at = 0, column = 0;
     this.mean = MEANS[mean];

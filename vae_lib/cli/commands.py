@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from vae_lib.config import UserError, VAEConfig, one_line
-from vae_lib.flags import resuming_parser, tools_parser, training_parser
+from vae_lib.cli.flags import resuming_parser, tools_parser, training_parser
+from vae_lib.config import VAEConfig
+from vae_lib.errors import UserError, one_line
 
 INTERRUPTED = 130
 MOST = 100_000  # images that a command takes at once
@@ -48,9 +49,9 @@ def _train(args: argparse.Namespace) -> None:
     )
     config = VAEConfig(**options)
 
-    from vae_lib import limits
-    from vae_lib.distribution import make_strategy
-    from vae_lib.train import train_run
+    from vae_lib.runs import limits
+    from vae_lib.runs.distribution import make_strategy
+    from vae_lib.runs.lifecycle import train_run
 
     strategy = make_strategy(strategy_name)  # first: it must come before all else in TensorFlow
     limits.check(config, 1)  # the weights alone, before any image is read
@@ -59,9 +60,9 @@ def _train(args: argparse.Namespace) -> None:
 
 
 def _resume(args: argparse.Namespace) -> None:
-    from vae_lib.distribution import make_strategy
-    from vae_lib.runs import find_unfinished, read_config
-    from vae_lib.train import resume_run
+    from vae_lib.runs.distribution import make_strategy
+    from vae_lib.runs.lifecycle import resume_run
+    from vae_lib.runs.store import find_unfinished, read_config
 
     strategy = make_strategy(args.strategy)
     folder = find_unfinished(args.resume)
@@ -71,16 +72,16 @@ def _resume(args: argparse.Namespace) -> None:
 
 
 def _load(config: VAEConfig) -> Any:
-    from vae_lib.data import load_data
+    from vae_lib.data.loading import load_data
 
     return load_data(config.data, config.im_dim, source=config.source, hold_out_sample=config.hold_out_sample)
 
 
 def _run(train: Callable[..., Any], config: VAEConfig, strategy: Any) -> None:
     """Train with a progress bar, and say where the run is and how to go on with it."""
-    from vae_lib.progress import EpochBars
-    from vae_lib.runs import display_name
-    from vae_lib.train import Interrupted
+    from vae_lib.cli.progress import EpochBars
+    from vae_lib.runs.lifecycle import Interrupted
+    from vae_lib.runs.store import display_name
 
     bars = EpochBars(config.epochs)
     try:
@@ -100,14 +101,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _list(args: argparse.Namespace) -> None:
-    from vae_lib.runs import list_runs
+    from vae_lib.runs.store import list_runs
 
     print("\n".join(list_runs()) or "no runs yet: train one with train_VAE.py")
 
 
 def _manifold(args: argparse.Namespace) -> None:
     from vae_lib import figures, latent, pictures
-    from vae_lib.runs import load_run
+    from vae_lib.runs.store import load_run
 
     values = latent.axis_values(args.tiles, extent=args.range, quantiles=args.quantiles)
     run = load_run(args.run)
@@ -117,7 +118,7 @@ def _manifold(args: argparse.Namespace) -> None:
 
 def _animate(args: argparse.Namespace) -> None:
     from vae_lib import figures, latent, pictures
-    from vae_lib.runs import load_run
+    from vae_lib.runs.store import load_run
 
     values = latent.axis_values(args.tiles, extent=args.range, quantiles=args.quantiles)
     run = load_run(args.run)
@@ -129,9 +130,9 @@ def _animate(args: argparse.Namespace) -> None:
 
 def _evaluate(args: argparse.Namespace) -> None:
     from vae_lib import report
-    from vae_lib.data import load_data
+    from vae_lib.data.loading import load_data
     from vae_lib.evaluation import evaluate
-    from vae_lib.runs import load_run, record_numbers
+    from vae_lib.runs.store import load_run, record_numbers
 
     for k in args.samples:
         _count("--samples", k)
@@ -156,8 +157,8 @@ def _evaluate(args: argparse.Namespace) -> None:
 
 def _scoreboard(args: argparse.Namespace) -> None:
     from vae_lib import report
-    from vae_lib.folders import write_atomically
-    from vae_lib.runs import find_run, list_runs, read_config, read_metrics
+    from vae_lib.runs.folders import write_atomically
+    from vae_lib.runs.store import find_run, list_runs, read_config, read_metrics
 
     folders = {name: find_run(name) for name in list_runs()}
     try:
@@ -176,7 +177,7 @@ def _scoreboard(args: argparse.Namespace) -> None:
 
 def _samples(args: argparse.Namespace) -> None:
     from vae_lib import figures, pictures
-    from vae_lib.runs import load_run
+    from vae_lib.runs.store import load_run
 
     if not 0 <= args.seed < 2**31:
         raise UserError(f"--seed must be from 0 to {2**31 - 1:,}, not {args.seed:,}.")
@@ -187,8 +188,8 @@ def _samples(args: argparse.Namespace) -> None:
 
 def _reconstruct(args: argparse.Namespace) -> None:
     from vae_lib import figures, pictures
-    from vae_lib.data import load_data
-    from vae_lib.runs import load_run
+    from vae_lib.data.loading import load_data
+    from vae_lib.runs.store import load_run
 
     run = load_run(args.run)
     count = _count("--count", args.count)
@@ -198,7 +199,7 @@ def _reconstruct(args: argparse.Namespace) -> None:
 
 
 def _write_tiles(run: Any, kind: str, picture: Any, args: argparse.Namespace, figures: Any) -> None:
-    from vae_lib.runs import project_dir
+    from vae_lib.runs.store import project_dir
 
     out = args.out or project_dir("img") / f"{kind}_{run.path.name}.png"
     default = 2 if run.config.im_dim < 64 else 1
@@ -207,24 +208,24 @@ def _write_tiles(run: Any, kind: str, picture: Any, args: argparse.Namespace, fi
 
 
 def _export_html(args: argparse.Namespace) -> None:
-    from vae_lib import explorer
-    from vae_lib.data import load_data
-    from vae_lib.runs import load_run
+    from vae_lib.data.loading import load_data
+    from vae_lib.page import export
+    from vae_lib.runs.store import load_run
 
     run = load_run(args.run)
     # The sample's faces are cropped more widely than those of LFW, and an encoder misreads them.
     data = None if run.config.data == "faces" else load_data(run.config.data, run.config.im_dim, source=args.source)
-    page = explorer.explorer_page(run, data, examples=_count("--examples", args.examples))
-    print(f"wrote {explorer.write_page(args.out or f'{run.path.name}.html', page)} ({len(page) / 1e6:.1f} MB)")
+    page = export.explorer_page(run, data, examples=_count("--examples", args.examples))
+    print(f"wrote {export.write_page(args.out or f'{run.path.name}.html', page)} ({len(page) / 1e6:.1f} MB)")
 
 
 def _export_index(args: argparse.Namespace) -> None:
-    from vae_lib import explorer
-    from vae_lib.runs import load_run
+    from vae_lib.page import export
+    from vae_lib.runs.store import load_run
 
     runs = [load_run(name) for name in args.runs]
-    page = explorer.index_page({f"{run.path.name}.html": run for run in runs})
-    print(f"wrote {explorer.write_page(Path(args.out) / 'index.html', page)}")
+    page = export.index_page({f"{run.path.name}.html": run for run in runs})
+    print(f"wrote {export.write_page(Path(args.out) / 'index.html', page)}")
 
 
 def _count(flag: str, value: int) -> int:

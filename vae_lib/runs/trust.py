@@ -9,27 +9,18 @@ from __future__ import annotations
 import os
 import zipfile
 from pathlib import Path
-from typing import NamedTuple
 
 import h5py
 import numpy as np
 
-from vae_lib.config import UserError
-from vae_lib.limits import parameters
-from vae_lib.model import VAE
+from vae_lib.errors import UserError
+from vae_lib.model import VAE, Encodings
+from vae_lib.runs.limits import parameters
 
 WEIGHTS = "model.weights.h5"
 MAX_TEXT = 2**24  # bytes of a run's config, history or numbers
 MAX_BYTES = 2**28  # of a run's encodings, unpacked: those of a million images fit
 SPARE = 10_000  # numbers that a file may hold beyond the weights
-
-
-class Encodings(NamedTuple):
-    """The encoded test set: z_mean and z_log_var (N, D) float32, labels (N,) int64."""
-
-    z_mean: np.ndarray
-    z_log_var: np.ndarray
-    labels: np.ndarray
 
 
 def own_file(folder: Path, name: str) -> Path:

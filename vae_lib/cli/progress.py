@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tqdm import tqdm
 
-from vae_lib.runs import Row
+from vae_lib.trainer import Row
 
 
 class EpochBars:

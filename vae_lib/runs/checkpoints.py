@@ -5,36 +5,17 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vae_lib.config import UserError
-from vae_lib.folders import write_atomically
-from vae_lib.runs import Row
+from vae_lib.errors import UserError
+from vae_lib.runs.folders import write_atomically
+from vae_lib.training import State
 
 FORMAT = 2
 KEEP = 2
-
-
-@dataclass
-class State:
-    """Where a training run stands: finished epochs, the losses (steps, 2) of the running one, and arrays.
-
-    ``variables`` are the weights and the optimizer's moments, ``best`` the weights of ``best_epoch`` (0: none).
-    """
-
-    n_images: int = 0  # that it learns from; 0: not known yet
-    history: list[Row] = field(default_factory=list)
-    losses: np.ndarray = field(default_factory=lambda: np.empty([0, 2], np.float32))
-    variables: Sequence[np.ndarray] = ()
-    best: Sequence[np.ndarray] = ()
-    best_epoch: int = 0
-    seconds: float = 0.0  # of training, in all processes so far
-    command: str = ""  # what the run was started with
 
 
 def save(folder: Path, state: State) -> Path:

@@ -1,4 +1,4 @@
-"""Execute notebooks in place: ``python notebooks/execute.py [NOTEBOOK ...]``, all of them by default.
+"""Execute notebooks in place: ``python -m tools.execute_notebooks [NOTEBOOK ...]``, all of them by default.
 
 Each runs in a fresh kernel in its own folder, with a time limit for each cell. Only what changes from one execution
 to the next without meaning is taken out: times of cells, and the version of Python. A notebook with an error stays
@@ -44,7 +44,7 @@ def save_cover(notebook: nbformat.NotebookNode, path: Path) -> None:
 
 
 def main() -> None:
-    here = Path(__file__).parent
+    here = Path(__file__).parents[1] / "notebooks"
     for path in [Path(name) for name in sys.argv[1:]] or sorted(here.glob("*.ipynb")):
         execute(path)
 

@@ -6,9 +6,10 @@ import tempfile
 from collections.abc import Iterator
 
 from vae_lib.backend import CORES
-from vae_lib.config import UserError, VAEConfig
+from vae_lib.config import VAEConfig
+from vae_lib.data.sources import memory
+from vae_lib.errors import UserError, notice
 from vae_lib.networks import PATCH, feature_size
-from vae_lib.sources import memory, notice
 
 WEIGHT_BYTES = 4 * 4  # a weight, its gradient and Adam's two moments, in float32
 BASE_BYTES = 600e6  # Python with TensorFlow

@@ -25,16 +25,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vae_lib import trust
-from vae_lib.config import DATASETS, Fault, UserError, VAEConfig, no_duplicates, one_of
-from vae_lib.folders import LOCK, check_replaceable, delete_run, locked, set_aside, write_atomically
-from vae_lib.limits import parameters
-from vae_lib.model import VAE
-from vae_lib.trust import WEIGHTS, Encodings
+from vae_lib.config import DATASETS, VAEConfig, no_duplicates
+from vae_lib.errors import Fault, UserError, one_of
+from vae_lib.model import VAE, Encodings
+from vae_lib.runs import trust
+from vae_lib.runs.folders import LOCK, check_replaceable, delete_run, locked, set_aside, write_atomically
+from vae_lib.runs.limits import parameters
+from vae_lib.runs.trust import WEIGHTS
+from vae_lib.trainer import Row
 
 FORMAT = 1
 PARTIAL = ".partial"
-Row = dict[str, float]
 
 
 class Run(NamedTuple):
@@ -55,7 +56,7 @@ def project_dir(name: str) -> Path:
     """
     if home := os.environ.get("VAE_LIB_HOME"):
         return Path(home) / name
-    checkout = Path(__file__).resolve().parents[1]
+    checkout = Path(__file__).resolve().parents[2]
     return checkout / name if (checkout / "train_VAE.py").is_file() else Path(name)
 
 

@@ -1,4 +1,4 @@
-"""What the plain recipe reaches where nobody publishes a number: ``python -m benchmarks.plain_recipe RUN ...``.
+"""What the plain recipe reaches where nobody publishes a number: ``python -m tools.plain_recipe RUN ...``.
 
 For each run: the two convolutions of the TensorFlow CVAE tutorial and its optimizer (Adam at 1e-4, batches of 32) with
 the run's own data, likelihood, latent dimensions and epochs, evaluated by the same protocol. Adds the section
@@ -11,10 +11,10 @@ import sys
 
 from benchmarks.peers_tensorflow import make_vae
 from vae_lib.config import VAEConfig
-from vae_lib.data import load_data
+from vae_lib.data.loading import load_data
 from vae_lib.evaluation import evaluate_elbo
-from vae_lib.runs import find_run, read_config, record_numbers
-from vae_lib.train import fit
+from vae_lib.runs.store import find_run, read_config, record_numbers
+from vae_lib.training import fit
 
 RECIPE = {"batch_size": 32, "learning_rate": 1e-4, "schedule": "constant", "beta_start": 1.0}
 

@@ -16,14 +16,14 @@ from PIL import Image
 
 from vae_lib import latent, pictures, report
 from vae_lib.backend import keras
-from vae_lib.config import UserError
-from vae_lib.data import ImageData
+from vae_lib.data.loading import ImageData
+from vae_lib.errors import UserError
 from vae_lib.evaluation import kl_per_dimension
-from vae_lib.folders import write_atomically
 from vae_lib.networks import DepthToSpace
-from vae_lib.runs import Run
+from vae_lib.runs.folders import write_atomically
+from vae_lib.runs.store import Run
 
-PAGE = Path(__file__).with_name("page")
+PAGE = Path(__file__).parent
 MAP_SIDE = 1120  # at most, in pixels, of the picture behind the map
 SPIRAL = 40  # tiles along a side of the grid that the walk visits
 POINTS = 3000  # encoded test images on the map, at most

@@ -19,8 +19,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vae_lib import sources
-from vae_lib.config import DATASETS, UserError, one_of
+from vae_lib.config import DATASETS
+from vae_lib.data import sources
+from vae_lib.errors import UserError, notice, one_of
 
 CACHE_VERSION = 2  # raise it when decoding, cropping, resizing or splitting changes
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
@@ -78,7 +79,7 @@ def load_data(
     if hold_out_sample:
         raise UserError(f"{where}: only the full data set can be used without the images of the bundled sample.")
     data = _image_data(sources.read_sample(name, im_dim), "sample")
-    sources.notice(f"{where}; using the bundled sample of {len(data.train_images)} training images.")
+    notice(f"{where}; using the bundled sample of {len(data.train_images)} training images.")
     return data
 
 
@@ -93,12 +94,12 @@ def _full_set(name: str, im_dim: int, data_dir: Path, cache: Path) -> ImageData 
         return None
     try:
         if prepared is None:
-            sources.notice(f"downloading {name} to {data_dir} with TensorFlow Datasets.")
+            notice(f"downloading {name} to {data_dir} with TensorFlow Datasets.")
         splits = sources.read_tfds(name, im_dim, data_dir, download=prepared is None)
     except UserError as error:
         if prepared is not None:
             raise
-        sources.notice(str(error))  # a download that failed half-way is no data set
+        notice(str(error))  # a download that failed half-way is no data set
         return None
     prepared = sources.prepared_folder(name, data_dir)
     assert prepared is not None, "read_tfds returns only from a prepared folder"
@@ -156,7 +157,7 @@ def _read_cache(entry: Path) -> ImageData | None:
         names = tuple(record["label_names"])
         arrays = {f: np.load(entry / f"{f}.npy", mmap_mode="r", allow_pickle=False) for f in ARRAYS}
     except (OSError, ValueError, EOFError, KeyError, TypeError, RecursionError) as error:
-        sources.notice(f"the cache {entry} is damaged ({error}); making it again.")
+        notice(f"the cache {entry} is damaged ({error}); making it again.")
         shutil.rmtree(entry, ignore_errors=True)
         return None
     return ImageData(**arrays, label_names=names, source="tfds")
@@ -176,7 +177,7 @@ def _write_cache(entry: Path, data: ImageData) -> ImageData:
         with contextlib.suppress(FileExistsError):
             _rename_new(staging, entry)
     except OSError as error:
-        sources.notice(f"cannot keep decoded images under {entry.parent} ({error.strerror}); going on without.")
+        notice(f"cannot keep decoded images under {entry.parent} ({error.strerror}); going on without.")
         return data
     finally:
         if staging is not None:

@@ -7,27 +7,21 @@ import os
 import platform
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vae_lib import checkpoints, evaluation, limits, runs
+from vae_lib import evaluation
 from vae_lib.backend import keras, tf
-from vae_lib.checkpoints import State
-from vae_lib.config import DATASETS, Fault, UserError, VAEConfig, WorkerLost
-from vae_lib.data import ImageData
-from vae_lib.folders import locked
-from vae_lib.model import VAE
-from vae_lib.runs import Row
-from vae_lib.trainer import Trainer
-from vae_lib.trust import Encodings
-
-VALIDATION_SHARE = 10  # with early stopping, one training image in ten is kept for validation
-Report = Callable[[int, int, int, float], None]  # epoch, steps done, steps in all, running mean of nll + kl
-AfterEpoch = Callable[[Row], None]
+from vae_lib.config import DATASETS, VAEConfig
+from vae_lib.data.loading import ImageData
+from vae_lib.errors import Fault, UserError, WorkerLost
+from vae_lib.model import VAE, Encodings
+from vae_lib.runs import checkpoints, limits, store
+from vae_lib.runs.folders import locked
+from vae_lib.training import State, fit
 
 
 class Interrupted(KeyboardInterrupt):
@@ -36,92 +30,6 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, folder: Path) -> None:
         super().__init__(str(folder))
         self.folder = folder
-
-
-def fit(
-    model: VAE,
-    data: ImageData,
-    *,
-    report: Report | None = None,
-    after_epoch: AfterEpoch | None = None,
-    strategy: tf.distribute.Strategy | None = None,
-    state: State | None = None,
-    save: Callable[[State], object] | None = None,
-    stopping: Callable[[], bool] = lambda: False,
-) -> list[Row]:
-    """Train ``model`` for its config's epochs; returns the history, one row an epoch in nats per image.
-
-    ``report`` hears of each chunk of steps, ``after_epoch`` of each row. ``state`` is where to go on from; ``save``
-    is called with the state at every checkpoint, and once more when ``stopping`` says so, which also ends the
-    training. With the config's ``patience`` the model ends with the weights of its best validation epoch.
-    """
-    config = model.config
-    images, validation = split_validation(data.train_images, config)
-    trainer = Trainer(model, images, strategy=strategy)
-    state = state or State()
-    if state.n_images not in (0, len(images)):
-        raise UserError(f"the run was trained on {state.n_images} images, but there are {len(images)} now.")
-    state.n_images = len(images)
-    if state.variables:
-        _assign(trainer.variables(), state.variables)
-
-    clock = time.perf_counter()
-
-    def checkpoint() -> None:
-        nonlocal clock
-        state.seconds, clock = state.seconds + time.perf_counter() - clock, time.perf_counter()
-        if save is not None:
-            state.variables = [v.numpy() for v in trainer.variables()]
-            save(state)
-
-    while len(state.history) < config.epochs and not _out_of_patience(state, config):
-        epoch = len(state.history)
-        for losses, due in trainer.epoch_losses(epoch, state.losses, pause_every=config.checkpoint_every):
-            state.losses = losses
-            if report is not None:
-                running = float(state.losses.sum(axis=1, dtype=np.float64).mean())
-                report(epoch, len(state.losses), trainer.steps_per_epoch, running)
-            stop = stopping()  # asked once: a signal must not fall between saving and leaving
-            if stop or (due and len(state.losses) < trainer.steps_per_epoch):
-                checkpoint()
-            if stop:
-                return state.history
-        row = {"epoch": float(epoch + 1), **trainer.epoch_row(state.losses)}
-        if validation is not None:
-            row["validation_elbo"] = evaluation.evaluate_elbo(model, validation)["elbo"]
-            if row["validation_elbo"] > max([r["validation_elbo"] for r in state.history], default=-np.inf):
-                state.best_epoch, state.best = epoch + 1, [v.numpy() for v in model.trainable_variables]
-        test = evaluation.evaluate_elbo(model, data.test_images)
-        row |= {f"test_{name}": test[name] for name in ("nll", "kl", "elbo")}
-        state.history, state.losses = [*state.history, row], np.empty([0, 2], np.float32)
-        checkpoint()
-        if after_epoch is not None:
-            after_epoch(row)
-    if state.best:
-        _assign([v.value for v in model.trainable_variables], state.best)
-    return state.history
-
-
-def split_validation(images: np.ndarray, config: VAEConfig) -> tuple[np.ndarray, np.ndarray | None]:
-    """The images to learn from and, with ``patience``, a tenth of them for validation, chosen by the seed."""
-    if not config.patience:
-        return images, None
-    order = np.random.default_rng([config.seed, 2**31]).permutation(len(images))
-    n = max(1, len(images) // VALIDATION_SHARE)
-    if n >= len(images):
-        raise UserError("early stopping needs at least 2 training images.")
-    return images[np.sort(order[n:])], images[np.sort(order[:n])]
-
-
-def _out_of_patience(state: State, config: VAEConfig) -> bool:
-    return bool(config.patience) and len(state.history) - state.best_epoch >= config.patience
-
-
-def _assign(variables: list[tf.Variable], values: Any) -> None:
-    if [tuple(v.shape) for v in variables] != [value.shape for value in values]:
-        raise UserError("the checkpoint belongs to another architecture.")
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
 
 
 @contextlib.contextmanager
@@ -168,9 +76,9 @@ def train_run(
         config = config.replace(data=str(Path(config.data).resolve()))  # resumed, perhaps, from another folder
     limits.check(config, len(data.train_images))
     if is_chief(options.get("strategy")):
-        partial = runs.start_run(config, out, overwrite=overwrite)
+        partial = store.start_run(config, out, overwrite=overwrite)
     else:  # the chief writes; this worker only needs to know where
-        partial = runs.partial_path(config, out)
+        partial = store.partial_path(config, out)
     state = State(command=command)
     if not is_chief(options.get("strategy")):
         return _complete(partial, config, data, state, options)
@@ -185,7 +93,7 @@ def resume_run(folder: Path, data: ImageData, **options: Any) -> Path:
 
     The result is the same, bit for bit, as that of a run that was never interrupted. Raises as `train_run`.
     """
-    config, _ = runs.read_config(folder)
+    config, _ = store.read_config(folder)
     if config.data_source != data.source:
         raise UserError(f"the run was trained on {config.data_source} images, but now {data.source} ones were found.")
     with locked(folder) if is_chief(options.get("strategy")) else contextlib.nullcontext():
@@ -202,7 +110,7 @@ def _saved_as_far_as_possible(partial: Path) -> Iterator[None]:
         reason = error.strerror or str(error).splitlines()[0]
         raise Fault(
             f"cannot write to {partial} ({reason}); when that is mended, "
-            f"go on from the last checkpoint with: train_VAE.py --resume {runs.display_name(partial)}"
+            f"go on from the last checkpoint with: train_VAE.py --resume {store.display_name(partial)}"
         ) from None
 
 
@@ -220,17 +128,17 @@ def _complete(partial: Path, config: VAEConfig, data: ImageData, state: State, o
             raise
         raise WorkerLost(
             f"another worker is gone ({type(error).__name__}), so this one stops too; "
-            f"start all workers again with: python3 train_VAE.py --resume {runs.display_name(partial)}"
+            f"start all workers again with: python3 train_VAE.py --resume {store.display_name(partial)}"
         ) from None
     if interrupted:
         raise Interrupted(partial)
     if not is_chief(strategy):
-        return runs.final_path(partial)
+        return store.final_path(partial)
     codes = model.encode_arrays(data.test_images, seed=evaluation.EVALUATION_SEED)
     encodings = Encodings(*codes, data.test_labels)
     metrics = evaluation.describe(model, data) | {"made_by": provenance(state.command, state.seconds)}
     with _saved_as_far_as_possible(partial):
-        return runs.finish_run(partial, model, history, metrics, encodings)
+        return store.finish_run(partial, model, history, metrics, encodings)
 
 
 def is_chief(strategy: tf.distribute.Strategy | None) -> bool:

@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import importlib.resources
 import os
-import sys
 import threading
 import urllib.request
 from collections.abc import Iterable, Iterator
@@ -20,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from vae_lib.config import UserError
+from vae_lib.errors import UserError
 
 TFDS_BUILDERS = {"mnist": "mnist:3.0.1", "fashion_mnist": "fashion_mnist:3.0.1", "faces": "lfw:0.1.1"}
 HOSTS = {  # what TFDS downloads each data set from
@@ -189,7 +188,7 @@ def split_by_name(images: np.ndarray, labels: list[str], keys: list[str]) -> Spl
 
 def read_sample(name: str, im_dim: int) -> Splits:
     """The small sample that is installed with the package; the same bytes on every machine."""
-    resource = importlib.resources.files("vae_lib.samples").joinpath(f"{name}.npz")
+    resource = importlib.resources.files("vae_lib.data.samples").joinpath(f"{name}.npz")
     with resource.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         train, test = (
             Split(resize_all(arrays[f"{part}_images"], im_dim), arrays[f"{part}_labels"].astype(np.int64))
@@ -205,7 +204,7 @@ def hashed_name(person: str) -> str:
 
 def sample_people() -> set[str]:
     """The hashed names of the people in the sample of faces: found, not stated by its source, see SOURCES.md."""
-    text = importlib.resources.files("vae_lib.samples").joinpath("faces_people.txt").read_text("utf-8")
+    text = importlib.resources.files("vae_lib.data.samples").joinpath("faces_people.txt").read_text("utf-8")
     return set(text.split())
 
 
@@ -260,8 +259,3 @@ def _open(file: Path) -> Image.Image:
             return image.convert(mode)
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{file} cannot be read as an image: {error}.") from None
-
-
-def notice(text: str) -> None:
-    """One line on stderr."""
-    print(f"vae_lib: {text}", file=sys.stderr, flush=True)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from vae_lib.config import Fault, UserError
-from vae_lib.trust import WEIGHTS
+from vae_lib.errors import Fault, UserError
+from vae_lib.runs.trust import WEIGHTS
 
 LOCK = ".lock"
 FILES = ("config.json", WEIGHTS, "history.csv", "metrics.json", "encodings.npz")

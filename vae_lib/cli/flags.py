@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
-from vae_lib.config import BINARIZATIONS, LIKELIHOODS, MODES, PRECISIONS, SCHEDULES, one_line
+from vae_lib.config import BINARIZATIONS, LIKELIHOODS, MODES, PRECISIONS, SCHEDULES
+from vae_lib.errors import one_line
 
 BAD_INPUT = 2
 Row = tuple[str, Any, Any, str, str]  # flags, type, default, metavar, help

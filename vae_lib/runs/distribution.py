@@ -6,7 +6,7 @@ import json
 import os
 
 from vae_lib.backend import tf
-from vae_lib.config import UserError, one_of
+from vae_lib.errors import UserError, one_of
 
 STRATEGIES = ("none", "mirrored", "multi-worker")
 
