@@ -15,7 +15,7 @@ import time
 
 import numpy as np
 
-from vae_lib.config import VAEConfig
+from vae_lib.config import TrainingConfig
 from vae_lib.data.loading import load_data
 
 BATCH = 50
@@ -42,7 +42,9 @@ def make_ours(images: np.ndarray, batch: int, textbook: bool, changes: dict):
     from vae_lib.backend import tf
     from vae_lib.trainer import Trainer, plan_epoch
 
-    trainer = Trainer(make_vae(VAEConfig(2, batch_size=batch, **changes), textbook), images)
+    changes = dict(changes)
+    vae = make_vae(textbook, precision=changes.pop("precision", "float32"))
+    trainer = Trainer(vae, images, TrainingConfig(batch_size=batch, **changes))
     epoch = 0
 
     def run(steps: int) -> float:

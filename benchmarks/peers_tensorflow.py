@@ -7,12 +7,11 @@ for a number of steps and returns the last loss.
 from __future__ import annotations
 
 import itertools
-import unittest.mock
 
 import numpy as np
 
 from vae_lib.backend import keras, tf
-from vae_lib.config import VAEConfig
+from vae_lib.config import ModelConfig
 from vae_lib.model import VAE
 from vae_lib.networks import build_decoder, build_encoder
 
@@ -21,7 +20,7 @@ class Step:
     """A training step as a tutorial writes it."""
 
     def __init__(self, textbook: bool, rate: float = 1e-3) -> None:
-        config = VAEConfig(2)
+        config = ModelConfig(2)
         self.encoder, self.decoder = textbook_networks() if textbook else (build_encoder(config), build_decoder(config))
         self.variables = self.encoder.trainable_variables + self.decoder.trainable_variables
         self.optimizer = keras.optimizers.Adam(rate)
@@ -65,7 +64,7 @@ def make_function(images: np.ndarray, batch: int, textbook: bool):
 
 def make_fit(images: np.ndarray, batch: int, textbook: bool):
     """``compile`` and ``fit`` at their defaults, on an array, as Keras' own examples do."""
-    model = make_vae(VAEConfig(2), textbook)
+    model = make_vae(textbook)
     model.compile(optimizer=keras.optimizers.Adam(1e-3))
 
     def run(steps: int) -> float:
@@ -75,15 +74,11 @@ def make_fit(images: np.ndarray, batch: int, textbook: bool):
     return run
 
 
-def make_vae(config: VAEConfig, textbook: bool) -> VAE:
+def make_vae(textbook: bool, latent_dim: int = 2, side: int = 28, **settings) -> VAE:
     """This project's model, with the textbook's networks in place of its own if asked for."""
-    if not textbook:
-        return VAE(config)
-    encoder, decoder = textbook_networks(config.latent_dim, config.im_dim)
-    with unittest.mock.patch.multiple(
-        "vae_lib.model", build_encoder=lambda _: encoder, build_decoder=lambda _: decoder
-    ):
-        return VAE(config)
+    if textbook:
+        settings["encoder"], settings["decoder"] = textbook_networks(latent_dim, side)
+    return VAE(latent_dim, image_shape=(side, side, 1), **settings)
 
 
 def textbook_networks(latent_dim: int = 2, side: int = 28):

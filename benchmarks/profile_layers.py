@@ -16,7 +16,6 @@ os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = "1
 import numpy as np
 
 from vae_lib.backend import tf
-from vae_lib.config import VAEConfig
 from vae_lib.model import VAE
 from vae_lib.optimization import Adam
 
@@ -49,7 +48,7 @@ def backward(function, x, variables):
 
 def main() -> None:
     batch = int(sys.argv[1]) if len(sys.argv) > 1 else 25
-    vae = VAE(VAEConfig(2, batch_size=batch))
+    vae = VAE(2)
     rng = np.random.default_rng(0)
     print("| layer | output | forward, ms | forward and backward, ms | GFLOP/s |\n| --- | --- | --- | --- | --- |")
     for network in (vae.encoder, vae.decoder):

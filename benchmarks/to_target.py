@@ -18,17 +18,16 @@ EVERY = 100
 def ours(target: float) -> tuple[float, int, float]:
     """This project's defaults: what ``train_VAE.py -l 2`` does."""
     from vae_lib.backend import tf
-    from vae_lib.config import VAEConfig
     from vae_lib.evaluation import evaluate_elbo
     from vae_lib.model import VAE
     from vae_lib.trainer import Trainer, plan_epoch
 
     data = load_data("mnist")
-    model = VAE(VAEConfig(2))
+    model = VAE(2)
     trainer = Trainer(model, data.train_images)
     trainer.run_steps(tuple(map(tf.constant, plan_epoch(100, 50, 0, 0))), 0, 0, 0, None)  # no step; traces the graph
     seconds, began = 0.0, time.perf_counter()
-    for epoch in range(model.config.epochs):
+    for epoch in range(trainer.config.epochs):
         for losses, pause in trainer.epoch_losses(epoch, np.empty([0, 2], np.float32), pause_every=EVERY):
             if pause:
                 seconds += time.perf_counter() - began

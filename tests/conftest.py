@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vae_lib.config import VAEConfig
+from vae_lib.config import RunConfig
 from vae_lib.data import sources
 from vae_lib.data.loading import ImageData, load_data
 
@@ -51,7 +51,7 @@ def small_run(sample, tmp_path_factory) -> Path:
     """A run trained for two short epochs; tests read it, none changes it."""
     from vae_lib.runs.lifecycle import train_run
 
-    config = VAEConfig(latent_dim=2, epochs=2, num_filters=8, hidden_units=32)
+    config = RunConfig.from_flat(latent_dim=2, epochs=2, num_filters=8, hidden_units=32)
     return train_run(config, small(sample), tmp_path_factory.mktemp("runs") / "small")
 
 

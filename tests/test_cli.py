@@ -55,7 +55,7 @@ def test_training_drawing_and_animating_end_to_end(tmp_path):
     assert f"python -m vae_lib manifold '{out}'" in lines[-1]
     run = load_run(out)
     assert run.metrics["test"]["elbo"] == pytest.approx(elbo, abs=0.01)
-    assert run.config.data_source == run.metrics["protocol"]["source"] == "sample"
+    assert run.config.data.found == run.metrics["protocol"]["source"] == "sample"
     assert "train_VAE.py --source sample" in run.metrics["made_by"]["command"]
 
     picture = tmp_path / "m.png"
@@ -81,7 +81,7 @@ def test_ones_own_images_train(tmp_path):
     arguments = ["--data", str(tmp_path / "pictures"), "--im-dim", "20", "--epochs", "1", "-l", "3"]
     status = cli.train_main([*arguments, *QUICK[2:], "--out", str(tmp_path / "run")])
     assert status == 0
-    assert load_run(tmp_path / "run").config.channels == 3
+    assert load_run(tmp_path / "run").config.model.channels == 3
 
 
 @pytest.mark.parametrize(

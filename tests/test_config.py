@@ -2,22 +2,30 @@
 
 import json
 
+import numpy as np
 import pytest
 
-from vae_lib.config import VAEConfig
+from vae_lib.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from vae_lib.errors import UserError
 
 
 def test_defaults_follow_the_data():
-    assert (VAEConfig(2).likelihood, VAEConfig(2).binarize) == ("bernoulli", "threshold")
-    assert VAEConfig(2, data="fashion_mnist").binarize == "none"
-    assert VAEConfig(2, data="faces").likelihood == "gaussian"
-    assert VAEConfig(2, data="fashion_mnist", likelihood="bernoulli").binarize == "threshold"
+    def model(**settings):
+        return RunConfig.from_flat(2, **settings).model
+
+    assert (model().likelihood, model().binarize) == ("bernoulli", "threshold")
+    assert model(data="fashion_mnist").likelihood == "continuous_bernoulli"
+    assert model(data="fashion_mnist").binarize == "none"
+    assert model(data="faces").likelihood == "gaussian"
+    assert model(data="fashion_mnist", likelihood="bernoulli").binarize == "threshold"
 
 
-@pytest.mark.parametrize("config", [VAEConfig(2), VAEConfig(7, data="faces", beta=0.1, learning_rate=1 / 3)])
+@pytest.mark.parametrize(
+    "config",
+    [RunConfig.from_flat(2), RunConfig.from_flat(7, data="faces", beta=0.1, learning_rate=1 / 3, channels=3)],
+)
 def test_the_json_round_trip_is_exact(config):
-    assert VAEConfig.from_json(config.to_json()) == config
+    assert RunConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
 @pytest.mark.parametrize(
@@ -30,42 +38,68 @@ def test_the_json_round_trip_is_exact(config):
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused_in_one_sentence(change):
     with pytest.raises(UserError) as caught:
-        VAEConfig(**({"latent_dim": 2} | change))
+        RunConfig.from_flat(**({"latent_dim": 2} | change))
     assert "\n" not in str(caught.value)
 
 
 def test_the_nearest_name_is_suggested():
     with pytest.raises(UserError, match="did you mean 'gaussian'"):
-        VAEConfig(2, likelihood="gausian")
+        ModelConfig(2, likelihood="gausian")
 
 
 @pytest.mark.parametrize(
-    ("text", "reason"),
-    [("{", "valid JSON"), ("[]", "not a JSON object"), ('{"latent_dim": 2, "latent_dim": 3}', "twice"),
-     ('{"latent_dim": 2}', "lacks"), ('{"secret": 1}', "unknown keys: secret")],
+    ("values", "reason"),
+    [([], "not a JSON object"), ({"model": {}}, "lacks the keys: data, training"), ({"secret": 1}, "unknown keys"),
+     (RunConfig.from_flat(2).to_dict() | {"model": 3}, "'model' is not a JSON object"),
+     (RunConfig.from_flat(2).to_dict() | {"gamma": 1}, "unknown keys: gamma")],
 )  # fmt: skip
-def test_foreign_json_is_refused(text, reason):
+def test_foreign_values_are_refused(values, reason):
     with pytest.raises(UserError, match=reason):
-        VAEConfig.from_json(text)
+        RunConfig.from_dict(values)
 
 
-def test_an_unknown_key_is_refused_beside_all_known_ones():
-    values = json.loads(VAEConfig(2).to_json()) | {"gamma": 1}
-    with pytest.raises(UserError, match="gamma"):
-        VAEConfig.from_json(json.dumps(values))
+def test_a_run_of_the_first_format_is_read():
+    """It held one flat list, in which everything was resolved."""
+    values = {
+        "latent_dim": 6, "data": "faces", "im_dim": 64, "channels": 1, "num_filters": 32, "hidden_units": 256,
+        "likelihood": "gaussian", "binarize": "none", "beta": 1.0, "beta_start": 20.0, "epochs": 18, "batch_size": 20,
+        "learning_rate": 0.001, "schedule": "cosine", "seed": 3, "mode": "graph", "precision": "float32",
+        "checkpoint_every": 0, "patience": 0, "source": "auto", "data_source": "tfds", "hold_out_sample": True,
+        "augment_encoder": True,
+    }  # fmt: skip
+    config = RunConfig.from_first_format(values)
+    assert config.model == ModelConfig(6, (64, 64, 1), "gaussian", "none", seed=3)
+    assert config.training == TrainingConfig(
+        epochs=18, batch_size=20, beta_start=20.0, seed=3, augment_encoder=True
+    )  # fmt: skip
+    assert config.data == DataConfig("faces", "auto", "tfds", True)
+    for change in ({"gamma": 1}, {"latent_dim": "6"}):
+        with pytest.raises(UserError):
+            RunConfig.from_first_format(values | change)
+    with pytest.raises(UserError, match="lacks the keys: beta"):
+        RunConfig.from_first_format({name: value for name, value in values.items() if name != "beta"})
 
 
-def test_what_follows_from_a_setting_follows_a_new_one_too():
-    config = VAEConfig(2)
-    assert config.replace(beta=4.0) == VAEConfig(2, beta=4.0)
-    assert config.replace(data="faces") == VAEConfig(2, data="faces")
-    assert config.replace(likelihood="gaussian") == VAEConfig(2, likelihood="gaussian")
-    assert config.replace(seed=1).replace(data="faces") == VAEConfig(2, data="faces", seed=1)
-    assert VAEConfig(2, beta_start=3.0).replace(beta=4.0).beta_start == 3.0
+def test_the_first_weight_of_the_kl_follows_beta_and_the_likelihood():
+    assert TrainingConfig().first_beta("bernoulli") == 1.0
+    assert TrainingConfig(beta=0.5).first_beta("gaussian") == 10.0
+    assert TrainingConfig(beta=4.0, beta_start=3.0).first_beta("gaussian") == 3.0
+
+
+def test_numbers_of_numpy_are_numbers():
+    config = TrainingConfig(epochs=np.int64(3), learning_rate=np.float32(0.5))
+    assert (type(config.epochs), type(config.learning_rate)) == (int, float)
+    assert ModelConfig(np.int32(2), (np.int64(28), 28, 1)) == ModelConfig(2)
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (28, 32, 1), (7, 7, 1), (28, 28, 2), "28", (28.0, 28.0, 1), 28])
+def test_a_shape_that_is_none_is_refused(shape):
+    with pytest.raises(UserError, match=r"image_shape must be \(side, side, channels\)"):
+        ModelConfig(2, shape)
 
 
 def test_the_range_of_a_refused_number_is_said():
     with pytest.raises(UserError, match="learning_rate must be above 0 and at most 1,000,000, not 1000000000"):
-        VAEConfig(2, learning_rate=1e9)
+        TrainingConfig(learning_rate=1e9)
     with pytest.raises(UserError, match="beta must be from 0 to 1,000,000, not -1"):
-        VAEConfig(2, beta=-1.0)
+        TrainingConfig(beta=-1.0)

@@ -9,14 +9,14 @@ import pytest
 from tests.conftest import exit_status, random_images, small
 from vae_lib import cli, evaluation, losses, report
 from vae_lib.backend import tf
-from vae_lib.config import VAEConfig
+from vae_lib.config import ModelConfig, RunConfig
 from vae_lib.model import VAE
 from vae_lib.runs.store import load_run, save_run
 
 
 @pytest.fixture(scope="module")
 def tiny():
-    return VAE(VAEConfig(latent_dim=2, im_dim=8, num_filters=4, hidden_units=16))
+    return VAE(latent_dim=2, image_shape=(8, 8, 1), num_filters=4, hidden_units=16)
 
 
 def test_the_kl_of_the_dimensions_adds_up(tiny):
@@ -79,7 +79,7 @@ def numbers(**changes):
     return {"elbo": -100.0, "kl": 8.0, "kl_per_dimension": [4.0, 4.0], "pixel_calibration": calm} | changes
 
 
-CONFIG = VAEConfig(latent_dim=2)
+CONFIG = ModelConfig(2)
 
 
 def test_a_sound_model_gets_no_verdict():
@@ -106,7 +106,7 @@ def test_a_gaussian_for_images_that_are_half_black_is_found_out():
     rng = np.random.default_rng(0)
     images = np.zeros([300, 8, 8, 1], np.uint8)
     images[:, :, 4:] = rng.integers(0, 256, [300, 8, 4, 1])
-    model = VAE(VAEConfig(latent_dim=2, data="faces", im_dim=8, num_filters=4, hidden_units=16))
+    model = VAE(latent_dim=2, likelihood="gaussian", image_shape=(8, 8, 1), num_filters=4, hidden_units=16)
     model.raw_log_sigma.assign(math.log(0.2))
     last = model.decoder.layers[-3]  # the convolution that writes the pixels
     bias = np.zeros([4, 4], np.float32)
@@ -176,7 +176,7 @@ def test_evaluate_refuses_bad_input(arguments, words, small_run, capsys):
 
 def test_the_scoreboard_keeps_the_tasks_apart(small_run):
     run = load_run(small_run)
-    grey = VAEConfig(latent_dim=2, data="faces", im_dim=64)
+    grey = RunConfig.from_flat(latent_dim=2, data="faces", im_dim=64)
     grey_numbers = {"test": {"elbo": 10.0, "elbo_error": 1.0, "bits_per_pixel": 7.5}}
     board = report.scoreboard({"mine": (run.config, run.metrics), "grey": (grey, grey_numbers)})
     rows = [line for line in board.splitlines() if "thresholded" in line]
@@ -188,7 +188,7 @@ def test_the_scoreboard_keeps_the_tasks_apart(small_run):
 
 
 def test_a_scoreboard_of_a_run_without_numbers_is_refused(tmp_path, monkeypatch, capsys):
-    save_run(tmp_path / "bare", VAE(VAEConfig(2, num_filters=2, hidden_units=4)))
+    save_run(tmp_path / "bare", VAE(2, num_filters=2, hidden_units=4))
     monkeypatch.setattr("vae_lib.runs.store.project_dir", lambda name: tmp_path)
     assert exit_status(cli.main, ["scoreboard"]) == 2
     assert "evaluate --record" in capsys.readouterr().err

@@ -11,7 +11,6 @@ from tests.conftest import ROOT, exit_status, small
 from vae_lib import losses
 from vae_lib.backend import keras, tf
 from vae_lib.cli import main
-from vae_lib.config import VAEConfig
 from vae_lib.errors import UserError
 from vae_lib.model import VAE
 from vae_lib.page import export
@@ -61,7 +60,7 @@ def decoded(packed, z):
 
 @pytest.mark.parametrize(("im_dim", "channels"), [(28, 1), (64, 1), (33, 3), (8, 1)])
 def test_the_packed_decoder_is_the_decoder(im_dim, channels):
-    model = VAE(VAEConfig(3, im_dim=im_dim, channels=channels, num_filters=4, hidden_units=10, likelihood="gaussian"))
+    model = VAE(3, image_shape=(im_dim, im_dim, channels), num_filters=4, hidden_units=10, likelihood="gaussian")
     for weight in model.decoder.weights:  # biases start at zero, where nothing could be missed
         weight.assign_add(tf.random.stateless_normal(weight.shape, [1, 2], stddev=0.1))
     z = np.array([0.3, -1.2, 2.0], np.float32)
@@ -76,7 +75,7 @@ def test_unknown_layers_are_refused():
 
 
 def test_the_page_is_complete_in_itself(small_run, sample):
-    page = export.explorer_page(load_run(small_run), small(sample), examples=12)
+    page = export.run_page(load_run(small_run), small(sample), examples=12)
     assert "{{" not in page.replace("{{x", "")
     assert "default-src 'none'" in page
     addresses = re.findall(r'(?:src|href)\s*=\s*["\']?([^"\'>\s]+)', page)
@@ -91,18 +90,18 @@ def test_the_page_is_complete_in_itself(small_run, sample):
 
 
 def test_text_from_a_run_cannot_become_markup(tmp_path):
-    run = load_run(save_run(tmp_path / "<b>x", VAE(VAEConfig(2, num_filters=4, hidden_units=8))))
+    run = load_run(save_run(tmp_path / "<b>x", VAE(2, num_filters=4, hidden_units=8)))
     run.metrics["test"] = {"elbo": 1.0, "images": 3}  # incomplete: left out
     run.metrics["made_by"] = {"command": "</script><script>alert(1)</script>{{script}}"}
-    page = export.explorer_page(run)
+    page = export.run_page(run)
     assert "alert(1)</script>" not in page
     assert "<title>&lt;b&gt;x" in page
     assert content(page)["card"][-1][1] == run.metrics["made_by"]["command"]
 
 
 def test_a_run_without_encodings_or_test_images(tmp_path):
-    run = load_run(save_run(tmp_path / "plain", VAE(VAEConfig(5, num_filters=4, hidden_units=8))))
-    inside = content(export.explorer_page(run))
+    run = load_run(save_run(tmp_path / "plain", VAE(5, num_filters=4, hidden_units=8)))
+    inside = content(export.run_page(run))
     assert inside["points"]["codes"] == ""
     assert inside["examples"]["codes"] == []
     assert inside["plane"]["x"] == [1, 1, 1, 0, 0]
@@ -136,7 +135,7 @@ def test_the_pages_hold_the_shipped_weights(name):
     run = load_run(ROOT / "pickles" / name)
     inside = content(page)
     assert inside["decoder"] == export.packed_decoder(run.model.decoder)
-    assert inside["card"] == [list(row) for row in export._card(run)]
+    assert inside["card"] == [list(row) for row in export.run_card(run)]
     for asset in ("style.css", "decoder.js", "explorer.js"):
         assert (export.PAGE / asset).read_text() in page, f"make explorers: {asset} has changed"
     assert f'href="{name}.html"' in (ROOT / "docs" / "index.html").read_text()

@@ -8,10 +8,9 @@ from matplotlib.colors import to_rgba
 from PIL import Image
 
 from vae_lib import cli, figures, latent, pictures
-from vae_lib.config import VAEConfig
 from vae_lib.errors import UserError
 from vae_lib.model import VAE, Encodings
-from vae_lib.runs.store import load_run, save_run
+from vae_lib.runs.store import load_run
 
 
 def test_tiles_go_row_by_row():
@@ -57,7 +56,7 @@ def test_a_picture_that_cannot_be_written_says_so(tmp_path):
 def test_the_manifold_is_the_decoded_grid(small_run):
     run = load_run(small_run)
     values = latent.axis_values(5)
-    picture = pictures.manifold(run, values)
+    picture = pictures.manifold(run.model, values)
     assert picture.shape == (140, 140, 1)
     corner = run.model.decode_arrays([[values[-1], values[-1]]])[0]  # the largest z_1 and z_2: top right
     assert np.abs(picture[:28, -28:].astype(int) - figures.to_bytes(corner)).max() <= 1
@@ -66,29 +65,28 @@ def test_the_manifold_is_the_decoded_grid(small_run):
 def test_the_spiral_shows_the_same_tiles(small_run):
     run = load_run(small_run)
     values = latent.axis_values(4)
-    frames = pictures.spiral_frames(run, values)
-    picture = pictures.manifold(run, values)
+    frames = pictures.spiral_frames(run.model, values)
+    picture = pictures.manifold(run.model, values)
     tiles = {picture[r : r + 28, c : c + 28].tobytes() for r in range(0, 112, 28) for c in range(0, 112, 28)}
     assert {frame.tobytes() for frame in frames} == tiles
     assert len(frames) == 16
     np.testing.assert_array_equal(frames[0], picture[:28, :28])
-    assert pictures.spiral_frames(run, values, scale=4).shape == (16, 112, 112, 1)
+    assert pictures.spiral_frames(run.model, values, scale=4).shape == (16, 112, 112, 1)
 
 
-def test_planes_above_two_dimensions(tmp_path):
-    config = VAEConfig(4, num_filters=4, hidden_units=16)
-    codes = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float16).astype(np.float32)  # as stored
+def test_planes_above_two_dimensions():
+    model = VAE(4, num_filters=4, hidden_units=16)
+    codes = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
     encodings = Encodings(codes, codes, np.zeros(50, np.int64))
     values = latent.axis_values(3)
-    with_codes = load_run(save_run(tmp_path / "a", VAE(config), encodings=encodings))
-    without = load_run(save_run(tmp_path / "b", VAE(config)))
     principal = latent.principal_plane(latent.grid(values), codes)
-    np.testing.assert_array_equal(pictures.plane_codes(with_codes, values), principal)
+    np.testing.assert_array_equal(pictures.plane_codes(model, values, encodings=encodings), principal)
     diagonal = latent.diagonal_plane(latent.grid(values), 4)
-    np.testing.assert_array_equal(pictures.plane_codes(with_codes, values, "diagonal"), diagonal)
-    np.testing.assert_array_equal(pictures.plane_codes(without, values), diagonal)
+    chosen = pictures.plane_codes(model, values, encodings=encodings, plane="diagonal")
+    np.testing.assert_array_equal(chosen, diagonal)
+    np.testing.assert_array_equal(pictures.plane_codes(model, values), diagonal)
     with pytest.raises(UserError, match="diagonal"):
-        pictures.plane_codes(without, values, "principal")
+        pictures.plane_codes(model, values, plane="principal")
 
 
 def test_plots_draw_on_the_axes_they_are_given():
@@ -109,7 +107,7 @@ def test_plots_draw_on_the_axes_they_are_given():
 def test_reconstructions_stand_beside_what_the_model_sees(small_run, sample):
     run = load_run(small_run)
     images = sample.test_images[pictures.spread_indices(sample.test_labels, 20)]
-    picture = pictures.reconstructions(run, images, columns=5)
+    picture = pictures.reconstructions(run.model, images, columns=5)
     assert picture.shape == (4 * 28, 10 * 28, 1)
     np.testing.assert_array_equal(picture[:28, :28], np.where(images[0] >= 128, 255, 0))
     decoded = run.model.decode_arrays(run.model.encode_arrays(images, seed=20).z_mean)
@@ -125,7 +123,7 @@ def test_test_images_take_turns_through_the_labels():
 
 def test_samples_follow_from_the_seed(small_run):
     run = load_run(small_run)
-    first, again, other = (pictures.samples(run, 12, seed=seed, columns=4) for seed in (1, 1, 2))
+    first, again, other = (pictures.samples(run.model, 12, seed=seed, columns=4) for seed in (1, 1, 2))
     assert first.shape == (84, 112, 1)
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()

@@ -9,7 +9,6 @@ import pytest
 from tests.conftest import small
 from vae_lib import marginal
 from vae_lib.backend import tf
-from vae_lib.config import VAEConfig
 from vae_lib.errors import UserError
 from vae_lib.model import VAE, Posterior
 from vae_lib.runs.store import load_run
@@ -21,7 +20,7 @@ class LinearGaussian(VAE):
     """p(x | z) = N(W z + b, s^2): p(x) and p(z | x) are Gaussian. The encoder is wrong by a known shift."""
 
     def __init__(self, matrix, sigma=0.5, shift=(0.0, 0.0)):
-        super().__init__(VAEConfig(latent_dim=2, data="faces", im_dim=SIDE, num_filters=2, hidden_units=2))
+        super().__init__(2, likelihood="gaussian", image_shape=(SIDE, SIDE, 1), num_filters=2, hidden_units=2)
         self.raw_log_sigma.assign(math.log(sigma))
         self.matrix, self.sigma = np.asarray(matrix, np.float64), sigma
         self.precision = np.eye(2) + self.matrix.T @ self.matrix / sigma**2
@@ -97,7 +96,7 @@ def test_an_integral_that_was_cut_short_says_so(monkeypatch):
 
 
 def test_other_dimensions_are_not_integrated():
-    model = VAE(VAEConfig(latent_dim=3, im_dim=SIDE, num_filters=2, hidden_units=2))
+    model = VAE(latent_dim=3, image_shape=(SIDE, SIDE, 1), num_filters=2, hidden_units=2)
     with pytest.raises(UserError, match="has 3"):
         marginal.exact_log_px(model, np.zeros([1, SIDE, SIDE, 1], np.float32))
 
@@ -162,7 +161,7 @@ def test_the_gaps_are_their_closed_forms():
 
 @pytest.mark.parametrize("kind", ["bernoulli", "continuous_bernoulli", "gaussian"])
 def test_the_joint_is_its_definition(kind):
-    model = VAE(VAEConfig(latent_dim=2, im_dim=SIDE, num_filters=2, hidden_units=8, likelihood=kind))
+    model = VAE(latent_dim=2, image_shape=(SIDE, SIDE, 1), num_filters=2, hidden_units=8, likelihood=kind)
     x = model.prepare_arrays(np.random.default_rng(0).integers(0, 256, [5, SIDE, SIDE, 1], dtype=np.uint8))
     z = np.random.default_rng(1).standard_normal([4, 2])
     logits = model.decode_logits(tf.constant(z, tf.float32))
@@ -206,7 +205,7 @@ def test_any_gaussian_can_be_sampled_from():
 
 def test_a_narrow_gaussian_keeps_its_digits():
     """Slope and offset nearly cancel there; the sum over the pixels in double precision is the reference."""
-    model = VAE(VAEConfig(2, im_dim=32, num_filters=2, hidden_units=8, likelihood="gaussian"))
+    model = VAE(2, image_shape=(32, 32, 1), num_filters=2, hidden_units=8, likelihood="gaussian")
     model.raw_log_sigma.assign(math.log(1 / 200))
     z = np.random.default_rng(0).standard_normal([5, 2])
     x = model.decode_arrays(z) + np.float32(0.003)
@@ -219,7 +218,7 @@ def test_a_narrow_gaussian_keeps_its_digits():
 
 
 def test_the_reach_of_the_integral_is_found_in_batches(monkeypatch):
-    model = VAE(VAEConfig(2, im_dim=SIDE, num_filters=2, hidden_units=8))
+    model = VAE(2, image_shape=(SIDE, SIDE, 1), num_filters=2, hidden_units=8)
     x = (np.random.default_rng(0).random([4, SIDE, SIDE, 1]) < 0.5).astype(np.float32)
     whole = marginal.exact_log_px(model, x).log_px
     decoded, real = [], VAE.decode_logits

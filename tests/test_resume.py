@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import ROOT, exit_status, run_python, small
 from vae_lib import cli
-from vae_lib.config import VAEConfig
+from vae_lib.config import RunConfig
 from vae_lib.errors import UserError
 from vae_lib.runs import checkpoints
 from vae_lib.runs.lifecycle import Interrupted, resume_run, train_run
@@ -35,7 +35,7 @@ def bits(folder):
 @pytest.mark.parametrize("mode", ["eager", "graph", "xla"])
 @pytest.mark.parametrize("moment", ["step", "epoch"])
 def test_a_stopped_run_resumes_to_the_same_bits(sample, tmp_path, mode, moment):
-    data, config = small(sample, 430, 50), VAEConfig(**TINY, mode=mode)
+    data, config = small(sample, 430, 50), RunConfig.from_flat(**TINY, mode=mode)
     whole = train_run(config, data, tmp_path / "whole")
 
     def fault(*arguments):
@@ -49,7 +49,7 @@ def test_a_stopped_run_resumes_to_the_same_bits(sample, tmp_path, mode, moment):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("vae_lib.trainer.CHUNK_SECONDS", 0.0)
         with pytest.raises(Stop):
-            train_run(config.replace(), data, tmp_path / "part", **{hook: fault})
+            train_run(config, data, tmp_path / "part", **{hook: fault})
     assert len(list((tmp_path / "part.partial" / "checkpoints").iterdir())) == 2
     assert bits(resume_run(tmp_path / "part.partial", data)) == bits(whole)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["part", "whole"]
@@ -57,7 +57,7 @@ def test_a_stopped_run_resumes_to_the_same_bits(sample, tmp_path, mode, moment):
 
 def test_patience_stops_early_keeps_the_best_and_survives_a_resume(sample, tmp_path):
     options = TINY | {"epochs": 40, "learning_rate": 0.03, "schedule": "constant", "patience": 2}
-    data, config = small(sample, 300, 50), VAEConfig(**options)
+    data, config = small(sample, 300, 50), RunConfig.from_flat(**options)
     whole = train_run(config, data, tmp_path / "whole")
     history = load_run(whole).history
     scores = [row["validation_elbo"] for row in history]
@@ -100,7 +100,7 @@ def test_a_checkpoint_comes_back_equal_and_a_damaged_one_is_passed_over(tmp_path
 
 
 def test_a_run_resumes_only_on_its_own_images(sample, tmp_path):
-    config = VAEConfig(**TINY)
+    config = RunConfig.from_flat(**TINY)
     with pytest.raises(ZeroDivisionError):
         train_run(config, small(sample, 200, 20), tmp_path / "run", after_epoch=lambda row: 1 / 0)
     with pytest.raises(UserError, match="200 images"):
@@ -111,7 +111,7 @@ def test_a_run_resumes_only_on_its_own_images(sample, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_says_how_to_go_on(sample, tmp_path, number):
-    data, config = small(sample, 430, 50), VAEConfig(**TINY | {"checkpoint_every": 0})
+    data, config = small(sample, 430, 50), RunConfig.from_flat(**TINY | {"checkpoint_every": 0})
     before = signal.getsignal(number)
     with pytest.raises(Interrupted):
         train_run(config, data, tmp_path / "run", report=lambda *a: signal.raise_signal(number))
@@ -170,7 +170,7 @@ def test_an_older_process_leaves_nothing_behind_when_killed(tmp_path):
 
 def test_a_clock_that_jumps_changes_nothing(sample, tmp_path, monkeypatch):
     """Durations come from a clock that only goes forwards, and checkpoints are ordered by what they hold."""
-    data, config = small(sample, 430, 50), VAEConfig(**TINY | {"checkpoint_every": 0})
+    data, config = small(sample, 430, 50), RunConfig.from_flat(**TINY | {"checkpoint_every": 0})
     whole = train_run(config, data, tmp_path / "whole")
     jumps = itertools.cycle([0.0, 4e9, 1e6, 2e9])
     monkeypatch.setattr("time.time", lambda: next(jumps))

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT, run_python, small
-from vae_lib.config import VAEConfig
+from vae_lib.backend import keras
+from vae_lib.config import RunConfig
 from vae_lib.errors import Fault, UserError
 from vae_lib.model import VAE, Encodings
 from vae_lib.runs.folders import locked
 from vae_lib.runs.store import list_runs, load_run, save_run, start_run
 
-TINY = VAEConfig(2, num_filters=4, hidden_units=16)
+TINY = RunConfig.from_flat(2, num_filters=4, hidden_units=16)
 
 
 def test_a_run_comes_back_equal_in_a_fresh_process(small_run, sample):
@@ -40,7 +41,7 @@ def test_a_run_comes_back_equal_in_a_fresh_process(small_run, sample):
 
 
 def test_an_existing_run_is_not_overwritten_without_being_told(tmp_path):
-    first, second = VAE(TINY), VAE(TINY.replace(seed=1))
+    first, second = VAE.from_model_config(TINY.model), VAE(2, num_filters=4, hidden_units=16, seed=1)
     save_run(tmp_path / "run", first, metrics={"n": 1})
     with pytest.raises(UserError, match="overwrite"):
         save_run(tmp_path / "run", second)
@@ -51,9 +52,9 @@ def test_an_existing_run_is_not_overwritten_without_being_told(tmp_path):
 
 
 def test_a_save_that_fails_leaves_the_old_run_and_nothing_else(tmp_path):
-    save_run(tmp_path / "run", VAE(TINY), metrics={"n": 1})
+    save_run(tmp_path / "run", VAE.from_model_config(TINY.model), metrics={"n": 1})
     with pytest.raises(TypeError):
-        save_run(tmp_path / "run", VAE(TINY), metrics={"n": object()}, overwrite=True)
+        save_run(tmp_path / "run", VAE.from_model_config(TINY.model), metrics={"n": object()}, overwrite=True)
     assert load_run(tmp_path / "run").metrics == {"n": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
 
@@ -66,7 +67,7 @@ def test_default_names_carry_time_data_and_dimensions_and_never_collide(tmp_path
 
 
 def test_finished_runs_are_listed_and_unfinished_ones_are_refused(tmp_path):
-    save_run(tmp_path / "b", VAE(TINY))
+    save_run(tmp_path / "b", VAE.from_model_config(TINY.model))
     partial = start_run(TINY, tmp_path / "a")
     assert list_runs(tmp_path) == ["b"]
     with pytest.raises(UserError, match="not finished"):
@@ -74,7 +75,9 @@ def test_finished_runs_are_listed_and_unfinished_ones_are_refused(tmp_path):
 
 
 def test_damage_is_recognised(tmp_path):
-    path = save_run(tmp_path / "run", VAE(TINY), encodings=Encodings(*np.zeros([3, 2, 2], np.float32)))
+    path = save_run(
+        tmp_path / "run", VAE.from_model_config(TINY.model), encodings=Encodings(*np.zeros([3, 2, 2], np.float32))
+    )
     weights = path / "model.weights.h5"
     content = bytearray(weights.read_bytes())
     content[len(content) // 2] ^= 1
@@ -89,7 +92,7 @@ def test_damage_is_recognised(tmp_path):
 
 def test_an_unknown_run_names_the_nearest(tmp_path, monkeypatch):
     monkeypatch.setattr("vae_lib.runs.store.project_dir", lambda name: tmp_path)
-    save_run(tmp_path / "mnist_2", VAE(TINY))
+    save_run(tmp_path / "mnist_2", VAE.from_model_config(TINY.model))
     with pytest.raises(UserError, match="did you mean 'mnist_2'"):
         load_run("mnits_2")
 
@@ -99,7 +102,7 @@ def test_a_neighbour_called_old_is_left_alone(tmp_path):
     thesis.parent.mkdir()
     thesis.write_text("years of work")
     for _ in range(2):
-        save_run(tmp_path / "vae", VAE(TINY), overwrite=True)
+        save_run(tmp_path / "vae", VAE.from_model_config(TINY.model), overwrite=True)
     assert thesis.read_text() == "years of work"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["vae", "vae.old"]
 
@@ -109,22 +112,22 @@ def test_only_a_run_is_ever_replaced(tmp_path):
     photo.parent.mkdir()
     photo.write_bytes(b"sea")
     with pytest.raises(UserError, match="is not a run"):
-        save_run(photo.parent, VAE(TINY), overwrite=True)
-    run = save_run(tmp_path / "run", VAE(TINY))
+        save_run(photo.parent, VAE.from_model_config(TINY.model), overwrite=True)
+    run = save_run(tmp_path / "run", VAE.from_model_config(TINY.model))
     (run / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match=r"notes.txt, which is no part of a run"):
-        save_run(run, VAE(TINY), overwrite=True)
+        save_run(run, VAE.from_model_config(TINY.model), overwrite=True)
     (tmp_path / "later.partial").mkdir()
     (tmp_path / "later.partial" / "draft").write_text("mine")
     with pytest.raises(UserError, match="is not a run"):
-        save_run(tmp_path / "later", VAE(TINY), overwrite=True)
+        save_run(tmp_path / "later", VAE.from_model_config(TINY.model), overwrite=True)
     assert photo.read_bytes() == b"sea"
     assert (run / "notes.txt").read_text() == "mine"
     assert (tmp_path / "later.partial" / "draft").read_text() == "mine"
 
 
 def test_a_rename_that_fails_gives_the_old_run_back(tmp_path, monkeypatch):
-    save_run(tmp_path / "run", VAE(TINY), metrics={"n": 1})
+    save_run(tmp_path / "run", VAE.from_model_config(TINY.model), metrics={"n": 1})
     real = Path.rename
 
     def rename(self, target):
@@ -134,7 +137,7 @@ def test_a_rename_that_fails_gives_the_old_run_back(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "rename", rename)
     with pytest.raises(Fault, match="No space left"):
-        save_run(tmp_path / "run", VAE(TINY), metrics={"n": 2}, overwrite=True)
+        save_run(tmp_path / "run", VAE.from_model_config(TINY.model), metrics={"n": 2}, overwrite=True)
     assert load_run(tmp_path / "run").metrics == {"n": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
 
@@ -172,6 +175,28 @@ def test_an_empty_shelf_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setenv("VAE_LIB_HOME", str(tmp_path))
     with pytest.raises(UserError, match="train one, or set VAE_LIB_HOME"):
         load_run("mnist_2")
-    save_run(tmp_path / "pickles" / "mine", VAE(TINY))
+    save_run(tmp_path / "pickles" / "mine", VAE.from_model_config(TINY.model))
     assert list_runs() == ["mine"]
-    assert load_run("mine").config == TINY
+    assert load_run("mine").config.model == TINY.model
+
+
+def test_a_model_is_saved_with_its_data_under_a_name(tmp_path, monkeypatch, sample):
+    monkeypatch.setenv("VAE_LIB_HOME", str(tmp_path))
+    vae, data = VAE.from_model_config(TINY.model), small(sample, 60, 20)
+    vae.compile("adam")
+    vae.fit(data.train_images, epochs=1, verbose=0)  # what the optimizer keeps is no part of a run
+    save_run("mine", vae, data)
+    run = load_run("mine")
+    assert repr(run) == "Run('mine': mnist, 2 latent dimensions)"
+    assert run.path == tmp_path / "pickles" / "mine"
+    assert run.config.data.found == "sample"
+    assert run.metrics["test"]["images"] == len(run.encodings.labels) == 20
+    for a, b in zip(vae.get_weights(), run.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_run_with_own_networks_is_refused(tmp_path):
+    decoder = keras.Sequential([keras.Input((2,)), keras.layers.Dense(784), keras.layers.Reshape((28, 28, 1))])
+    with pytest.raises(UserError, match=r"model.save\("):
+        save_run(tmp_path / "run", VAE(2, decoder=decoder, num_filters=2, hidden_units=4))
+    assert list(tmp_path.iterdir()) == []

@@ -35,14 +35,14 @@ def test_all_are_there_and_small():
 
 
 def test_none_has_seen_the_samples_and_each_tells_how_it_was_made(run):
-    assert run.config.hold_out_sample
-    assert run.config.data_source == "tfds"
+    assert run.config.data.hold_out_sample
+    assert run.config.data.found == "tfds"
     made = run.metrics["made_by"]
     makefile = (ROOT / "Makefile").read_text()
     assert f"$(TRAIN) {made['command'].removeprefix('python3 train_VAE.py ')}\n" in makefile
     assert made["training_seconds"] > 60
     assert {"python", "tensorflow", "keras", "numpy"} <= set(made["versions"])
-    assert len(run.history) == run.config.epochs
+    assert len(run.history) == run.config.training.epochs
 
 
 def agree(found, recorded, keys):
@@ -52,13 +52,13 @@ def agree(found, recorded, keys):
 
 
 def test_the_numbers_on_the_bundled_sample(run):
-    data = load_data(run.config.data, run.config.im_dim, source="sample")
+    data = load_data(run.config.data.name, run.config.model.im_dim, source="sample")
     found = evaluate(run.model, data.test_images, samples=[50])
     agree(found, run.metrics["sample"], ("elbo", "nll", "kl", "iwae_50", "moment_kl"))
 
 
 def test_the_numbers_on_the_first_thousand_test_images(run, full_data):
-    images = load_data(run.config.data, run.config.im_dim).test_images[:1000]
+    images = load_data(run.config.data.name, run.config.model.im_dim).test_images[:1000]
     found = evaluate(run.model, images, samples=[50])
     agree(found, run.metrics["test_1000"], ("elbo", "nll", "kl", "iwae_50", "moment_kl"))
     z_mean = run.model.encode_arrays(images, seed=20).z_mean
@@ -96,7 +96,7 @@ def test_the_recorded_bounds_are_in_their_places(run):
 def test_no_verdict_is_kept_quiet(run):
     train, test = run.metrics["train"]["elbo"], run.metrics["test"]["elbo"]
     assert train - test < 0.05 * abs(train)
-    found = report.verdict(run.config, run.metrics["test"], run.metrics["train"])
+    found = report.verdict(run.config.model, run.metrics["test"], run.metrics["train"])
     if run.path.name == "mnist_dynamic_20":  # the README says so: a digit needs fifteen
         assert [sentence.split(" (")[0] for sentence in found] == ["5 of 20 latent dimensions are collapsed"]
     else:
@@ -113,7 +113,7 @@ def test_grey_runs_beat_the_plain_recipe_and_more_dimensions_are_better():
     for name, metrics in grey.items():
         own, plain = metrics["test"], metrics["plain_recipe"]
         assert plain["bits_per_pixel"] - own["bits_per_pixel"] >= GREY_BARS[name], name
-        assert plain["epochs"] == read_config(find_run(name))[0].epochs
+        assert plain["epochs"] == read_config(find_run(name))[0].training.epochs
     two, six, ten = (grey[f"faces_{d}"]["test"]["elbo"] for d in (2, 6, 10))
     assert two < six < ten
 

@@ -14,7 +14,8 @@ from vae_lib.sliders import explore, png
 
 @pytest.fixture
 def explorer(small_run):
-    return explore(load_run(small_run))
+    run = load_run(small_run)
+    return explore(run.model, encodings=run.encodings)
 
 
 def shown(explorer):
@@ -37,13 +38,13 @@ def test_no_picture_has_a_tooltip(explorer):
 def test_a_slider_moves_the_picture(explorer):
     before = shown(explorer)
     explorer.sliders[0].value = 1.5
-    decoded = explorer.run.model.decode_arrays(explorer.z[None])[0]
+    decoded = explorer.model.decode_arrays(explorer.z[None])[0]
     np.testing.assert_array_equal(shown(explorer), to_bytes(decoded)[..., 0])
     assert (shown(explorer) != before).any()
 
 
 def test_sliders_are_ordered_by_kl_and_z_is_not(explorer):
-    codes = explorer.run.encodings
+    codes = explorer.encodings
     kl = 0.5 * (codes.z_mean**2 + np.exp(codes.z_log_var) - 1 - codes.z_log_var).mean(axis=0)
     assert [slider.description for slider in explorer.sliders] == [f"z_{i + 1}" for i in np.argsort(-kl)]
     explorer.z = [0.5, -1.0]
@@ -64,7 +65,7 @@ def test_the_buttons_do_what_they_say(explorer):
     assert (explorer.z == 0).all()
     explorer.index.value = 7
     explorer.start.click()
-    np.testing.assert_allclose(explorer.z, explorer.run.encodings.z_mean[7], atol=0.006)  # a slider's step
+    np.testing.assert_allclose(explorer.z, explorer.encodings.z_mean[7], atol=0.006)  # a slider's step
 
 
 def test_setting_a_code_decodes_once(explorer, monkeypatch):
@@ -76,7 +77,8 @@ def test_setting_a_code_decodes_once(explorer, monkeypatch):
 
 
 def test_a_test_image_stands_beside_its_decoding(small_run, sample):
-    explorer = explore(load_run(small_run), sample.test_images)
+    run = load_run(small_run)
+    explorer = explore(run.model, sample.test_images[:100], encodings=run.encodings)
     explorer.index.value = 3
     explorer.start.click()
     np.testing.assert_array_equal(iio.imread(io.BytesIO(explorer.original.value)), sample.test_images[3, ..., 0])
@@ -104,7 +106,7 @@ def test_a_code_beyond_the_sliders_is_decoded_as_it_is(explorer):
     """The code is the state, and the sliders show it as far as they reach."""
     explorer.z = [-11.6, 0.123]
     np.testing.assert_allclose(explorer.z, [-11.6, 0.123], rtol=1e-6)
-    decoded = explorer.run.model.decode_arrays(np.array([[-11.6, 0.123]]))[0]
+    decoded = explorer.model.decode_arrays(np.array([[-11.6, 0.123]]))[0]
     np.testing.assert_array_equal(shown(explorer), to_bytes(decoded)[..., 0])
     moved = next(slider for slider in explorer.sliders if slider.description == "z_2")
     moved.value = 1.0
@@ -114,7 +116,7 @@ def test_a_code_beyond_the_sliders_is_decoded_as_it_is(explorer):
 def test_sliders_reach_as_far_as_the_codes_of_the_run(small_run):
     run = load_run(small_run)
     far = run.encodings._replace(z_mean=np.add(run.encodings.z_mean, [9.0, 0.0]))
-    explorer = explore(run._replace(encodings=far))
+    explorer = explore(run.model, encodings=far)
     for image in range(0, len(far.z_mean), 7):
         explorer.index.value = image
         explorer.start.click()

@@ -125,12 +125,12 @@ import sys, numpy as np
 from vae_lib.backend import tf
 parts = [tf.config.LogicalDeviceConfiguration() for _ in range(2)]
 tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], parts)
-from vae_lib import VAEConfig, load_data, train_run
+from vae_lib import RunConfig, load_data, train_run
 from vae_lib.runs.distribution import make_strategy
 strategy = make_strategy("mirrored")
 assert strategy.num_replicas_in_sync == 2
 data = load_data("mnist", source="sample")
-config = VAEConfig(latent_dim=2, num_filters=4, hidden_units=16, epochs=2)
+config = RunConfig.from_flat(latent_dim=2, num_filters=4, hidden_units=16, epochs=2)
 train_run(config, data, sys.argv[1] + "/two", strategy=strategy)
 train_run(config, data, sys.argv[1] + "/one")
 """

@@ -9,7 +9,7 @@ from tests.conftest import small
 from vae_lib import figures
 from vae_lib.augment import altered_copies
 from vae_lib.backend import keras, tf
-from vae_lib.config import VAEConfig
+from vae_lib.config import RunConfig, TrainingConfig
 from vae_lib.data.loading import load_data
 from vae_lib.errors import UserError
 from vae_lib.model import VAE
@@ -17,14 +17,14 @@ from vae_lib.optimization import Adam, kl_weight, learning_rate
 from vae_lib.runs.lifecycle import train_run
 from vae_lib.runs.store import load_run
 from vae_lib.trainer import Batch, Trainer, plan_epoch
-from vae_lib.training import State, fit
+from vae_lib.training import State, run_epochs, train
 
-TINY = {"latent_dim": 2, "num_filters": 4, "hidden_units": 16, "epochs": 2}
+SMALL = {"num_filters": 4, "hidden_units": 16}
 
 
-def trained(sample, **options):
-    model = VAE(VAEConfig(**(TINY | options)))
-    return fit(model, small(sample, 430, 50)), model.get_weights()
+def trained(sample, *, binarize=None, likelihood="bernoulli", precision="float32", **settings):
+    model = VAE(2, binarize=binarize, likelihood=likelihood, precision=precision, **SMALL)
+    return train(model, small(sample, 430, 50), **({"epochs": 2} | settings)), model.get_weights()
 
 
 def test_a_plan_holds_every_image_once_and_fills_up_with_weight_zero():
@@ -54,7 +54,7 @@ def test_two_runs_from_one_seed_are_bit_identical(sample, likelihood):
 
 @pytest.mark.parametrize("mode", ["graph", "xla"])
 def test_a_graph_is_traced_once_odd_last_batch_included(sample, mode):
-    trainer = Trainer(VAE(VAEConfig(**(TINY | {"mode": mode}))), sample.train_images[:430])
+    trainer = Trainer(VAE(2, **SMALL), sample.train_images[:430], TrainingConfig(mode=mode))
     assert trainer.steps_per_epoch * 50 != 430
     for epoch in range(2):
         for _ in trainer.epoch_losses(epoch, np.empty([0, 2], np.float32), pause_every=4):
@@ -67,7 +67,7 @@ def test_the_filled_up_batch_counts_its_real_images_only(sample):
     images = sample.train_images[:10]
     steps = []
     for size, weights in ((10, np.ones(10)), (16, np.r_[np.ones(10), np.zeros(6)])):
-        trainer = Trainer(VAE(VAEConfig(**(TINY | {"batch_size": size, "mode": "eager"}))), images)
+        trainer = Trainer(VAE(2, **SMALL), images, TrainingConfig(batch_size=size, mode="eager"))
         epsilon, _ = trainer.model.noise(16, tf.constant([0, 0]))
         batch = tf.gather(tf.constant(images), np.arange(size) % 10)
         losses = trainer.train_step(batch, tf.constant(weights, tf.float32), tf.constant(0), epsilon[:size], None)
@@ -81,7 +81,7 @@ def test_the_filled_up_batch_counts_its_real_images_only(sample):
 def test_streamed_images_train_to_the_same_bits(sample, mode):
     weights, losses = [], []
     for limit in (0, 2**40):
-        trainer = Trainer(VAE(VAEConfig(**(TINY | {"mode": mode}))), sample.train_images[:430], stream_above=limit)
+        trainer = Trainer(VAE(2, **SMALL), sample.train_images[:430], TrainingConfig(mode=mode), stream_above=limit)
         assert trainer.streaming == (limit == 0)
         *_, (last, _) = trainer.epoch_losses(0, np.empty([0, 2], np.float32))
         losses.append(last)
@@ -123,24 +123,22 @@ def test_beta_zero_lets_the_kl_grow(sample):
 
 
 def test_the_cosine_schedule_ends_at_zero():
-    config = VAEConfig(2, learning_rate=0.5)
+    config = TrainingConfig(learning_rate=0.5)
     rates = [float(learning_rate(config, tf.constant(step), 100)) for step in (0, 50, 100)]
     np.testing.assert_allclose(rates, [0.5, 0.25, 0], atol=1e-7)
-    assert float(learning_rate(config.replace(schedule="constant"), tf.constant(99), 100)) == 0.5
+    assert float(learning_rate(TrainingConfig(learning_rate=0.5, schedule="constant"), tf.constant(99), 100)) == 0.5
 
 
 def test_the_kl_weight_moves_geometrically_over_the_first_half():
-    config = VAEConfig(2, beta=2.0, beta_start=32.0)
-    weights = [float(kl_weight(config, tf.constant(step), 100)) for step in (0, 25, 50, 100)]
+    config = TrainingConfig(beta=2.0, beta_start=32.0)
+    weights = [float(kl_weight(config, "bernoulli", tf.constant(step), 100)) for step in (0, 25, 50, 100)]
     np.testing.assert_allclose(weights, [32, 8, 2, 2], rtol=1e-5)
-    assert VAEConfig(2).beta_start == 1
-    assert VAEConfig(2, data="faces", beta=0.5).beta_start == 10
 
 
 def test_a_loss_that_blows_up_stops_with_a_hint(sample):
-    model = VAE(VAEConfig(**(TINY | {"learning_rate": 1e6, "likelihood": "gaussian"})))
-    with pytest.raises(UserError, match="--learning-rate"):
-        fit(model, small(sample))
+    model = VAE(2, likelihood="gaussian", **SMALL)
+    with pytest.raises(UserError, match="the learning rate is too high for this data; lower it"):
+        train(model, small(sample), learning_rate=1e6)
 
 
 def gradients_of(trainer, images, **changes):
@@ -153,8 +151,8 @@ def gradients_of(trainer, images, **changes):
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
 def test_only_the_encoder_learns_from_copies(sample, likelihood):
-    config = VAEConfig(2, num_filters=4, hidden_units=8, likelihood=likelihood, augment_encoder=True)
-    trainer = Trainer(VAE(config), sample.train_images[:20])
+    vae = VAE(2, num_filters=4, hidden_units=8, likelihood=likelihood)
+    trainer = Trainer(vae, sample.train_images[:20], TrainingConfig(augment_encoder=True))
     batch, others = sample.train_images[:20], sample.train_images[20:40]
     plain = gradients_of(trainer, batch)
     both = gradients_of(trainer, batch, copies=tf.cast(others, tf.float32))
@@ -189,8 +187,8 @@ def test_training_with_copies_is_repeatable_and_the_same_in_every_mode(sample):
     images = sample.train_images[:200]
     losses = []
     for mode in ("graph", "graph", "eager", "xla"):
-        config = VAEConfig(2, num_filters=4, hidden_units=8, epochs=1, augment_encoder=True, mode=mode)
-        trainer = Trainer(VAE(config), images)
+        config = TrainingConfig(epochs=1, augment_encoder=True, mode=mode)
+        trainer = Trainer(VAE(2, num_filters=4, hidden_units=8), images, config)
         *_, (last, _) = trainer.epoch_losses(0, np.empty([0, 2], np.float32))
         losses.append(last)
     assert np.array_equal(losses[0], losses[1])
@@ -199,32 +197,31 @@ def test_training_with_copies_is_repeatable_and_the_same_in_every_mode(sample):
 
 
 def test_training_in_a_thread_leaves_the_signals_alone(sample, tmp_path):
-    config = VAEConfig(2, num_filters=2, hidden_units=4, epochs=1)
+    config = RunConfig.from_flat(2, num_filters=2, hidden_units=4, epochs=1)
     with ThreadPoolExecutor(1) as pool:
         run = pool.submit(train_run, config, small(sample, 60, 20), tmp_path / "run").result()
     assert len(load_run(run).history) == 1
 
 
 def test_early_stopping_needs_images_to_spare(sample):
-    config = VAEConfig(2, num_filters=2, hidden_units=4, patience=1)
     with pytest.raises(UserError, match="at least 2 training images"):
-        fit(VAE(config), small(sample, 1, 1))
+        train(VAE(2, num_filters=2, hidden_units=4), small(sample, 1, 1), patience=1)
 
 
 def test_a_checkpoint_of_another_architecture_is_refused(sample):
     state = State(n_images=60, variables=[np.zeros(3)])
     with pytest.raises(UserError, match="another architecture"):
-        fit(VAE(VAEConfig(2, num_filters=2, hidden_units=4)), small(sample, 60, 20), state=state)
+        run_epochs(VAE(2, num_filters=2, hidden_units=4), small(sample, 60, 20), TrainingConfig(), state=state)
 
 
 def test_the_kl_weight_can_start_at_nothing():
-    config = VAEConfig(2, beta_start=0.0)
-    weights = [float(kl_weight(config, tf.constant(step), 8)) for step in range(5)]
+    config = TrainingConfig(beta_start=0.0)
+    weights = [float(kl_weight(config, "bernoulli", tf.constant(step), 8)) for step in range(5)]
     np.testing.assert_allclose(weights, [0.0, 0.25, 0.5, 0.75, 1.0])
 
 
 def test_images_of_another_shape_or_type_are_refused():
-    model = VAE(VAEConfig(2, num_filters=4, hidden_units=8))
+    model = VAE(2, num_filters=4, hidden_units=8)
     for images in (np.zeros([4, 28, 28], np.uint8), np.zeros([4, 28, 28, 1]), np.zeros([4, 32, 32, 1], np.uint8)):
         with pytest.raises(UserError, match=r"uint8 images \(N, 28, 28, 1\), not"):
             Trainer(model, images)
@@ -234,6 +231,76 @@ def test_a_folder_named_from_here_is_found_from_elsewhere(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     for i in range(4):
         figures.write_image(tmp_path / "images" / f"{i}.png", np.full([8, 8, 1], i, np.uint8))
-    config = VAEConfig(2, data="images", im_dim=8, epochs=0, num_filters=2, hidden_units=4)
+    config = RunConfig.from_flat(2, data="images", im_dim=8, epochs=0, num_filters=2, hidden_units=4)
     run = train_run(config, load_data("images", 8), tmp_path / "run")
-    assert load_run(run).config.data == str(tmp_path / "images")
+    assert load_run(run).config.data.name == str(tmp_path / "images")
+
+
+def test_training_on_an_array_alone(sample):
+    history = train(VAE(2, **SMALL), sample.train_images[:100], epochs=2, mode="eager")
+    assert [sorted(row) for row in history] == [["epoch", "train_elbo", "train_kl", "train_nll"]] * 2
+    assert history[1]["train_elbo"] > history[0]["train_elbo"]
+
+
+def test_a_second_training_goes_on(sample, monkeypatch):
+    """Neither the noise nor the order of the first is repeated, and one seed still gives one end."""
+    ends = []
+    for _ in range(2):
+        vae, seen = VAE(2, **SMALL), []
+
+        def noise(n, seed, seen=seen, real=vae.noise):
+            seen.append(tuple(seed.numpy()))
+            return real(n, seed)
+
+        monkeypatch.setattr(vae, "noise", noise)
+        for _ in range(2):
+            train(vae, sample.train_images[:100], epochs=2, batch_size=50, mode="eager")
+        assert seen == [(0, step) for step in range(8)]
+        assert (vae.epochs_trained, vae.steps_trained) == (4, 8)
+        ends.append(vae.get_weights())
+    assert all(np.array_equal(a, b) for a, b in zip(*ends, strict=True))
+    first, again = VAE(2, **SMALL), VAE(2, **SMALL)
+    train(first, sample.train_images[:100], epochs=1)
+    train(again, sample.train_images[:100], epochs=1, seed=1)
+    assert not np.array_equal(first.get_weights()[0], again.get_weights()[0])
+
+
+def test_keras_callbacks_are_told_and_can_stop(sample, tmp_path):
+    class Told(keras.callbacks.Callback):
+        def __init__(self):
+            super().__init__()
+            self.calls = []
+
+        def on_train_begin(self, logs=None):
+            self.calls.append("train")
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self.calls.append(("begin", epoch))
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.calls.append(("end", epoch, sorted(logs)))
+
+        def on_train_end(self, logs=None):
+            self.calls.append("over")
+
+    told, data, path = Told(), small(sample, 200, 20), tmp_path / "log.csv"
+    vae = VAE(2, **SMALL)
+    history = train(vae, data, epochs=2, callbacks=[told, keras.callbacks.CSVLogger(str(path))])
+    logs = ["kl", "loss", "nll", "val_kl", "val_loss", "val_nll"]
+    assert told.calls == ["train", ("begin", 0), ("end", 0, logs), ("begin", 1), ("end", 1, logs), "over"]
+    rows = path.read_text().splitlines()
+    assert rows[0] == "epoch,kl,loss,nll,val_kl,val_loss,val_nll"
+    assert float(rows[2].split(",")[5]) == pytest.approx(-history[1]["test_elbo"])
+    assert told.model is vae
+
+    impatient = keras.callbacks.EarlyStopping(monitor="val_loss", patience=1, min_delta=1e9)
+    assert len(train(vae, data, epochs=9, callbacks=[impatient])) == 2
+    saver = keras.callbacks.ModelCheckpoint(str(tmp_path / "best.keras"), monitor="val_loss")
+    train(vae, data, epochs=1, callbacks=[saver])
+    again = keras.saving.load_model(tmp_path / "best.keras")
+    assert all(np.array_equal(a, b) for a, b in zip(vae.get_weights(), again.get_weights(), strict=True))
+
+
+def test_an_unknown_setting_is_refused():
+    with pytest.raises(UserError, match=r"train takes no such setting.*'epoch'"):
+        train(VAE(2, **SMALL), np.zeros([4, 28, 28, 1], np.uint8), epoch=3)

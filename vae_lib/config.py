@@ -1,12 +1,13 @@
-"""One frozen description of a run: what is learned, from what, and how."""
+"""What a run is made of, in three frozen parts: the model, its training and its data, each checked when made."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import math
-from dataclasses import dataclass
-from typing import Any, ClassVar
+import numbers
+from dataclasses import dataclass, field
+from typing import Any
 
 from vae_lib.errors import UserError, one_of
 
@@ -19,77 +20,51 @@ PRECISIONS = ("float32", "bfloat16")
 
 # What each data set uses unless told otherwise; pickles/README.md holds the measurements behind it.
 DEFAULT_LIKELIHOOD = {"mnist": "bernoulli", "fashion_mnist": "continuous_bernoulli"}  # others: gaussian
+GREY_BETA_START = 20.0  # times beta
+MAX_SEED = 2**31 - 1
+
+
+def check_range(name: str, value: int, low: int, high: int) -> None:
+    """Raise `UserError` unless ``low <= value <= high``."""
+    if not low <= value <= high:
+        raise UserError(f"{name} must be from {low} to {high}, not {value}.")
 
 
 @dataclass(frozen=True)
-class VAEConfig:
-    """The settings of one run, checked when made.
+class ModelConfig:
+    """The settings that make a `VAE` what it is.
 
-    ``likelihood`` and ``binarize`` left at None are resolved from ``data``: thresholded Bernoulli for
-    MNIST, a grey likelihood for everything else. ``beta`` weighs the KL term in the training loss only;
-    reported numbers always use 1. Over the first half of training the weight moves from ``beta_start`` to
-    ``beta``. A grey likelihood weighs thousands of nats against a few; starting with a heavier KL keeps the
-    codes where the prior is while the decoder is still coarse, and so ``beta_start`` is 20 for it unless given.
-
-    Raises `UserError` for a value that makes no sense.
+    ``image_shape`` is (H, W, C) with H = W. ``binarize`` left at None is 'threshold' for the Bernoulli likelihood and
+    'none' for the grey ones. Raises `UserError` for a value that makes no sense.
     """
 
     latent_dim: int
-    data: str = "mnist"  # a name in DATASETS, or a folder of images
-    im_dim: int = 28  # H = W, pixels
-    channels: int = 1
+    image_shape: tuple[int, int, int] = (28, 28, 1)
+    likelihood: str = "bernoulli"
+    binarize: str | None = None
     num_filters: int = 32
     hidden_units: int = 256
-    likelihood: str | None = None
-    binarize: str | None = None
-    beta: float = 1.0
-    beta_start: float | None = None
-    epochs: int = 5
-    batch_size: int = 50
-    learning_rate: float = 0.001
-    schedule: str = "cosine"
-    seed: int = 0
-    mode: str = "graph"
     precision: str = "float32"
-    checkpoint_every: int = 0  # steps; 0: after each epoch only
-    patience: int = 0  # epochs without a better validation ELBO before training stops; 0: never
-    source: str = "auto"  # what was asked for; `data_source` says what was found
-    data_source: str = ""
-    hold_out_sample: bool = False
-    augment_encoder: bool = False  # let the encoder, not the decoder, learn from altered copies too
-
-    _derived: ClassVar[tuple[str, ...]] = ()  # of each config: the settings that were not given
+    seed: int = 0
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            self._check_type(field.name, str(field.type))
-        for name, low, high in (
-            ("latent_dim", 1, 4096), ("im_dim", 8, 1024), ("channels", 1, 3), ("num_filters", 1, 4096),
-            ("hidden_units", 1, 65536), ("epochs", 0, 1_000_000), ("batch_size", 1, 1_000_000),
-            ("seed", 0, 2**31 - 1),
-            ("checkpoint_every", 0, 2**31 - 1),
-            ("patience", 0, 1_000_000),
-        ):  # fmt: skip
-            if not low <= getattr(self, name) <= high:
-                raise UserError(f"{name} must be from {low} to {high}, not {getattr(self, name)}.")
-        derived = tuple(name for name in ("likelihood", "binarize", "beta_start") if getattr(self, name) is None)
-        object.__setattr__(self, "_derived", derived)
-        if self.likelihood is None:
-            object.__setattr__(self, "likelihood", DEFAULT_LIKELIHOOD.get(self.data, "gaussian"))
+        _check_types(self)
+        shape = self.image_shape
+        whole = isinstance(shape, list | tuple) and all(isinstance(n, numbers.Integral) for n in shape)
+        if not (whole and len(shape) == 3 and 8 <= shape[0] == shape[1] <= 1024 and shape[2] in (1, 3)):
+            raise UserError(
+                "image_shape must be (side, side, channels) with a side from 8 to 1024 and 1 or 3 channels, "
+                f"not {shape!r}."
+            )
+        object.__setattr__(self, "image_shape", tuple(int(n) for n in shape))
+        check_range("latent_dim", self.latent_dim, 1, 4096)
+        check_range("num_filters", self.num_filters, 1, 4096)
+        check_range("hidden_units", self.hidden_units, 1, 65536)
+        check_range("seed", self.seed, 0, MAX_SEED)
         if self.binarize is None:
             object.__setattr__(self, "binarize", "threshold" if self.likelihood == "bernoulli" else "none")
-        if self.beta_start is None:
-            start = self.beta * (1.0 if self.likelihood == "bernoulli" else 20.0)
-            object.__setattr__(self, "beta_start", start)
-        for name in ("learning_rate", "beta", "beta_start"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and 0 <= value <= 1e6) or (name == "learning_rate" and value == 0):
-                range_ = "above 0 and at most" if name == "learning_rate" else "from 0 to"
-                raise UserError(f"{name} must be {range_} 1,000,000, not {value}.")
         one_of("likelihood", self.likelihood, LIKELIHOODS)
         one_of("binarize", self.binarize, BINARIZATIONS)
-        one_of("mode", self.mode, MODES)
-        one_of("schedule", self.schedule, SCHEDULES)
         one_of("precision", self.precision, PRECISIONS)
         if (self.likelihood == "bernoulli") != (self.binarize != "none"):
             raise UserError(
@@ -97,42 +72,161 @@ class VAEConfig:
                 "use 'bernoulli' with 'threshold' or 'dynamic', and a grey likelihood with 'none'."
             )
 
-    def _check_type(self, name: str, annotation: str) -> None:
-        value = getattr(self, name)
-        kinds: dict[str, tuple[type, ...]] = {
-            "int": (int,), "float": (int, float), "bool": (bool,), "str": (str,), "str | None": (str, type(None)),
-            "float | None": (int, float, type(None)),
-        }  # fmt: skip
-        wrong = not isinstance(value, kinds[annotation])
-        if wrong or (isinstance(value, bool) and annotation != "bool"):
-            raise UserError(f"{name} must be of type {annotation}, not {value!r}.")
-        if annotation.startswith("float") and value is not None:
-            object.__setattr__(self, name, float(value))
+    @property
+    def im_dim(self) -> int:
+        """The side of an image in pixels."""
+        return self.image_shape[0]
 
-    def replace(self, **changes: Any) -> VAEConfig:
-        """A copy with ``changes``, checked again; what followed from other settings follows from the new ones."""
-        settings: dict[str, Any] = dict.fromkeys(self._derived)
-        return dataclasses.replace(self, **(settings | changes))
+    @property
+    def channels(self) -> int:
+        """1 for grey images, 3 for RGB."""
+        return self.image_shape[2]
 
-    def to_json(self) -> str:
-        """The config as JSON text that `from_json` turns back into an equal config."""
-        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a model is trained.
+
+    ``beta`` weighs the KL term in the training loss only; reported numbers always use 1. Over the first half of
+    training the weight moves from ``beta_start`` to ``beta``. A grey likelihood weighs thousands of nats against a
+    few; starting with a heavier KL keeps the codes where the prior is while the decoder is still coarse, and so
+    ``beta_start`` is 20 times ``beta`` for it unless given. Raises `UserError` for a value that makes no sense.
+    """
+
+    epochs: int = 5
+    batch_size: int = 50
+    learning_rate: float = 0.001
+    schedule: str = "cosine"
+    beta: float = 1.0
+    beta_start: float | None = None
+    mode: str = "graph"
+    seed: int = 0
+    checkpoint_every: int = 0  # steps; 0: after each epoch only
+    patience: int = 0  # epochs without a better validation ELBO before training stops; 0: never
+    augment_encoder: bool = False  # let the encoder, not the decoder, learn from altered copies too
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        check_range("epochs", self.epochs, 0, 1_000_000)
+        check_range("batch_size", self.batch_size, 1, 1_000_000)
+        check_range("seed", self.seed, 0, MAX_SEED)
+        check_range("checkpoint_every", self.checkpoint_every, 0, MAX_SEED)
+        check_range("patience", self.patience, 0, 1_000_000)
+        for name in ("learning_rate", "beta", "beta_start"):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if not (math.isfinite(value) and 0 <= value <= 1e6) or (name == "learning_rate" and value == 0):
+                low = "above 0 and at most" if name == "learning_rate" else "from 0 to"
+                raise UserError(f"{name} must be {low} 1,000,000, not {value}.")
+        one_of("mode", self.mode, MODES)
+        one_of("schedule", self.schedule, SCHEDULES)
+
+    def first_beta(self, likelihood: str) -> float:
+        """The weight of the KL term at the first step of a model with that likelihood."""
+        if self.beta_start is not None:
+            return self.beta_start
+        return self.beta * (1.0 if likelihood == "bernoulli" else GREY_BETA_START)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the images come from: a name in `DATASETS` or a folder, what was asked for and what was found."""
+
+    name: str = "mnist"
+    source: str = "auto"
+    found: str = ""  # the `ImageData.source` that training used
+    hold_out_sample: bool = False
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+
+
+# The names that some settings have in a flat list, as on the command line.
+FLAT_NAMES = {"data": "name", "data_source": "found"}
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """All settings of a run."""
+
+    model: ModelConfig
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    data: DataConfig = field(default_factory=DataConfig)
 
     @classmethod
-    def from_json(cls, text: str) -> VAEConfig:
-        """A config from JSON text; raises `UserError` for broken JSON, unknown, missing or duplicate keys."""
-        try:
-            values = json.loads(text, object_pairs_hook=no_duplicates)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise UserError(f"the config is not valid JSON: {error}.") from None
-        if not isinstance(values, dict):
-            raise UserError("the config is not a JSON object.")
-        names = {field.name for field in dataclasses.fields(cls)}
-        if unknown := sorted(set(values) - names):
+    def from_flat(cls, latent_dim: int, **settings: Any) -> RunConfig:
+        """A config from one list of settings, as the command line has them.
+
+        ``im_dim`` and ``channels`` make the image's shape, ``seed`` serves the model and its training, ``data`` names
+        the images, and without a ``likelihood`` the data decides. Raises `UserError`.
+        """
+        data = settings.get("data", "mnist")
+        im_dim, channels = settings.pop("im_dim", 28), settings.pop("channels", 1)
+        for name, value, low, high in (("im_dim", im_dim, 8, 1024), ("channels", channels, 1, 3)):
+            if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+                raise UserError(f"{name} must be of type int, not {value!r}.")
+            check_range(name, int(value), low, high)
+        if settings.get("likelihood") is None and isinstance(data, str):
+            settings["likelihood"] = DEFAULT_LIKELIHOOD.get(data, "gaussian")
+        named = {FLAT_NAMES.get(name, name): value for name, value in settings.items()}
+        parts: list[dict[str, Any]] = []
+        for part in (ModelConfig, TrainingConfig, DataConfig):
+            known = {f.name for f in dataclasses.fields(part)}
+            parts.append({name: value for name, value in named.items() if name in known})
+        if unknown := sorted(set(named) - set().union(*parts)):
             raise UserError(f"the config has unknown keys: {', '.join(unknown)}.")
-        if missing := sorted(names - set(values)):
-            raise UserError(f"the config lacks the keys: {', '.join(missing)}.")
-        return cls(**values)
+        model, training, data_ = parts
+        shape = (int(im_dim), int(im_dim), int(channels))
+        return cls(ModelConfig(latent_dim, shape, **model), TrainingConfig(**training), DataConfig(**data_))
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """The config as JSON values that `from_dict` turns back into an equal config."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    @classmethod
+    def from_dict(cls, values: Any) -> RunConfig:
+        """A config from `to_dict`; raises `UserError` for unknown and missing keys."""
+        parts = {"model": ModelConfig, "training": TrainingConfig, "data": DataConfig}
+        _check_keys(values, set(parts), "the config")
+        made: dict[str, Any] = {}
+        for name, part in parts.items():
+            _check_keys(values[name], {f.name for f in dataclasses.fields(part)}, f"the config's {name!r}")
+            made[name] = part(**values[name])
+        return cls(**made)
+
+    @classmethod
+    def from_first_format(cls, values: Any) -> RunConfig:
+        """A config from the flat list of settings that a run of format 1 holds; raises `UserError`."""
+        names = {f.name for part in (ModelConfig, TrainingConfig, DataConfig) for f in dataclasses.fields(part)}
+        names = names - {"image_shape", "name", "found"} | {"im_dim", "channels", "data", "data_source"}
+        _check_keys(values, names, "the config")
+        return cls.from_flat(**values)
+
+
+def _check_keys(values: Any, names: set[str], what: str) -> None:
+    if not isinstance(values, dict):
+        raise UserError(f"{what} is not a JSON object.")
+    if unknown := sorted(set(values) - names):
+        raise UserError(f"{what} has unknown keys: {', '.join(unknown)}.")
+    if missing := sorted(names - set(values)):
+        raise UserError(f"{what} lacks the keys: {', '.join(missing)}.")
+
+
+def _check_types(config: Any) -> None:
+    """Turn NumPy's numbers into Python's; raise `UserError` for values of another type than their field's."""
+    kinds: dict[str, tuple[type, ...]] = {
+        "int": (numbers.Integral,), "float": (numbers.Real,), "bool": (bool,), "str": (str,),
+    }  # fmt: skip
+    for item in dataclasses.fields(config):
+        value, (kind, *optional) = getattr(config, item.name), str(item.type).split(" | ")
+        if kind not in kinds or (optional and value is None):
+            continue
+        if not isinstance(value, kinds[kind]) or (isinstance(value, bool) and kind != "bool"):
+            raise UserError(f"{item.name} must be of type {item.type}, not {value!r}.")
+        convert: Any = {"int": int, "float": float}.get(kind)
+        if convert is not None:
+            object.__setattr__(config, item.name, convert(value))
 
 
 def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -143,8 +143,11 @@ def evaluate(
     return report
 
 
-def describe(model: VAE, data: ImageData, *, seed: int = EVALUATION_SEED) -> Report:
-    """What ``metrics.json`` says of a model that was just trained: its numbers and the protocol behind them."""
+def describe(model: VAE, data: ImageData, name: str, *, seed: int = EVALUATION_SEED) -> Report:
+    """What ``metrics.json`` says of a model that was just trained: its numbers and the protocol behind them.
+
+    ``name`` is that of the data.
+    """
     config = model.config
     return {
         "test": evaluate(model, data.test_images, seed=seed),
@@ -153,7 +156,7 @@ def describe(model: VAE, data: ImageData, *, seed: int = EVALUATION_SEED) -> Rep
             "unit": "nats per image",
             "likelihood": config.likelihood,
             "binarize": config.binarize,
-            "data": config.data,
+            "data": name,
             "source": data.source,
             "train_images": len(data.train_images),
             "test_images": len(data.test_images),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any, NamedTuple
 
@@ -9,7 +10,8 @@ import numpy as np
 
 from vae_lib import losses
 from vae_lib.backend import keras, parallel_map, tf
-from vae_lib.config import VAEConfig
+from vae_lib.config import ModelConfig
+from vae_lib.errors import UserError
 from vae_lib.networks import build_decoder, build_encoder
 
 LOG_VAR_BOUND = 20.0  # |z_log_var| stays below it, so exp() of it never overflows
@@ -39,23 +41,77 @@ class Encodings(NamedTuple):
     labels: np.ndarray
 
 
+@keras.saving.register_keras_serializable("vae_lib")
 class VAE(keras.Model):
     """A variational auto-encoder (Kingma and Welling 2014) for square images.
+
+    ``image_shape`` is (H, W, C), and the other settings are those of `ModelConfig`. ``encoder`` and ``decoder`` are
+    networks of your own: Keras models from (B, H, W, C) to (B, 2 D), the means and the raw log-variances side by side,
+    and from (B, D) to logits (B, H, W, C). Raises `UserError` for settings that make no sense and for networks of
+    other shapes.
+
+        >>> vae = VAE(latent_dim=2, num_filters=8)
+        >>> vae.decode(np.zeros([3, 2], np.float32)).shape
+        TensorShape([3, 28, 28, 1])
 
     Images are floats in [0, 1] of shape (B, H, W, C); codes z are (B, D); every loss is in nats per image.
     Random numbers are arguments (``epsilon``) or follow from a ``seed``: nothing draws from global state.
     """
 
-    def __init__(self, config: VAEConfig) -> None:
-        super().__init__(name="vae")
+    def __init__(
+        self,
+        latent_dim: int,
+        *,
+        image_shape: tuple[int, int, int] = (28, 28, 1),
+        likelihood: str = "bernoulli",
+        binarize: str | None = None,
+        num_filters: int = 32,
+        hidden_units: int = 256,
+        precision: str = "float32",
+        seed: int = 0,
+        encoder: keras.Model | None = None,
+        decoder: keras.Model | None = None,
+        name: str = "vae",
+    ) -> None:
+        config = ModelConfig(
+            latent_dim, image_shape, likelihood, binarize, num_filters, hidden_units, precision, seed
+        )  # fmt: skip
+        super().__init__(name=name)
         self.config = config
-        self.encoder = build_encoder(config)
-        self.decoder = build_decoder(config)
+        self.own_networks = encoder is not None or decoder is not None
+        self.encoder = build_encoder(config) if encoder is None else encoder
+        self.decoder = build_decoder(config) if decoder is None else decoder
+        if self.own_networks:
+            _check_network("encoder", self.encoder, config.image_shape, (2 * config.latent_dim,))
+            _check_network("decoder", self.decoder, (config.latent_dim,), config.image_shape)
         if config.likelihood == "gaussian":
             start = keras.initializers.Constant(-2.0)
             self.raw_log_sigma = self.add_weight(shape=(), initializer=start, name="log_sigma")
+        self.epochs_trained = self.steps_trained = 0  # where the next training goes on with its noise
         self._graphs: dict[str, Any] = {}
         self.built = True
+
+    @classmethod
+    def from_model_config(cls, config: ModelConfig) -> VAE:
+        """A new model with these settings."""
+        return cls(**dataclasses.asdict(config))
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments of the constructor, so that ``vae.save("mine.keras")`` can be loaded again."""
+        networks = {}
+        if self.own_networks:
+            saved = keras.saving.serialize_keras_object
+            networks = {"encoder": saved(self.encoder), "decoder": saved(self.decoder)}
+        return dataclasses.asdict(self.config) | networks | {"name": self.name}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> VAE:
+        """A model from what `get_config` gave."""
+        for name in ("encoder", "decoder"):
+            if name in config:
+                network = keras.saving.deserialize_keras_object(config[name], custom_objects=custom_objects)
+                config = config | {name: network}
+        return cls(**config)
 
     # ---- the model, in tensors -------------------------------------------------------------------------
 
@@ -148,7 +204,7 @@ class VAE(keras.Model):
         if c.binarize == "threshold":
             return epsilon, None
         other = tf.random.experimental.stateless_fold_in(seed, 1)  # independent of epsilon
-        return epsilon, tf.random.stateless_uniform([batch, c.im_dim, c.im_dim, c.channels], other)
+        return epsilon, tf.random.stateless_uniform([batch, *c.image_shape], other)
 
     def elbo_of_bytes(self, images: tf.Tensor, seed: tf.Tensor) -> Elbo:
         """`elbo` of (B, H, W, C) uint8 images, prepared and with noise drawn from ``seed``."""
@@ -160,7 +216,7 @@ class VAE(keras.Model):
 
     def _image_spec(self, dtype: tf.DType) -> tf.TensorSpec:
         c = self.config
-        return tf.TensorSpec([None, c.im_dim, c.im_dim, c.channels], dtype)
+        return tf.TensorSpec([None, *c.image_shape], dtype)
 
     def _graph(self, function: Any, *specs: tf.TensorSpec) -> Any:
         name = function.__name__
@@ -228,20 +284,40 @@ class VAE(keras.Model):
     # ---- Keras' compile, fit and evaluate --------------------------------------------------------------
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        """`reconstruct`, so that ``vae(x)`` and ``vae.predict(x)`` do what one expects."""
+        """`reconstruct`, so that ``vae(x)`` and ``vae.predict(x)`` do what one expects; ``x`` may be bytes."""
+        if inputs.dtype == tf.uint8:
+            inputs = self.prepare(inputs, tf.fill(tf.shape(inputs), 0.5))
         return self.reconstruct(inputs)
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> tf.Tensor:
-        """The mean negative ELBO (KL weighted by beta), for ``compile(optimizer)``, ``fit(x)``, ``evaluate(x)``.
+        """The mean negative ELBO, for ``compile(optimizer)``, ``fit(x)`` and ``evaluate(x)``.
 
-        ``x`` holds prepared images; ``y``, ``y_pred`` and ``sample_weight`` are not used.
+        ``x`` holds bytes, or prepared images; ``y``, ``y_pred`` and ``sample_weight`` are not used.
         """
         step = tf.cast(self.optimizer.iterations, tf.int32)
-        epsilon, _ = self.noise(tf.shape(x)[0], tf.stack([self.config.seed, step]))
-        terms = self.elbo(x, epsilon)
-        return tf.reduce_mean(terms.nll + (self.config.beta if training else 1.0) * terms.kl)
+        seed = tf.stack([self.config.seed, step])
+        if x.dtype == tf.uint8:
+            return -tf.reduce_mean(self.elbo_of_bytes(x, seed).elbo)
+        epsilon, _ = self.noise(tf.shape(x)[0], seed)
+        return -tf.reduce_mean(self.elbo(x, epsilon).elbo)
+
+
+def _check_network(name: str, network: Any, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> None:
+    """Raise `UserError` unless ``network`` maps (B, *inputs) to (B, *outputs)."""
+    wanted = f"the {name} must map {_shape(inputs)} to {_shape(outputs)}"
+    try:
+        found = tuple(network(tf.zeros([2, *inputs])).shape[1:])
+    except (TypeError, ValueError, AttributeError, tf.errors.OpError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{wanted}, and it cannot be called so: {reason}") from None
+    if found != outputs:
+        raise UserError(f"{wanted}, not to {_shape(found)}.")
+
+
+def _shape(sizes: tuple[int, ...]) -> str:
+    return f"(B, {', '.join(map(str, sizes))})"
 
 
 def _at_least(value: tf.Tensor, low: float) -> tf.Tensor:

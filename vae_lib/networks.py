@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from vae_lib.backend import keras, tf
-from vae_lib.config import VAEConfig
+from vae_lib.config import ModelConfig
 
 PATCH = 4  # the first convolution reads, and the last one writes, patches of 4 x 4 pixels
 
@@ -20,6 +20,9 @@ class DepthToSpace(keras.layers.Layer):
     def __init__(self, block: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.block = block
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"block": self.block}
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return tf.nn.depth_to_space(inputs, self.block)
@@ -67,7 +70,7 @@ def _margins(im_dim: int) -> tuple[tuple[int, int], tuple[int, int]]:
     return ((extra // 2, extra - extra // 2),) * 2
 
 
-def build_encoder(config: VAEConfig) -> keras.Sequential:
+def build_encoder(config: ModelConfig) -> keras.Sequential:
     """Images (B, H, W, C) in [0, 1] -> (B, 2 D), the means and the raw log-variances side by side.
 
     One head for both: weight files are keyed by order, and two equal heads could be swapped unseen.
@@ -77,7 +80,7 @@ def build_encoder(config: VAEConfig) -> keras.Sequential:
     _, halvings = feature_size(config.im_dim)
     return keras.Sequential(
         [
-            keras.Input((config.im_dim, config.im_dim, config.channels)),
+            keras.Input(config.image_shape),
             keras.layers.ZeroPadding2D(_margins(config.im_dim)),
             layers.conv(filters, PATCH, stride=PATCH),
             *(layers.conv(2 * filters, 3, stride=2) for _ in range(halvings)),
@@ -91,7 +94,7 @@ def build_encoder(config: VAEConfig) -> keras.Sequential:
     )
 
 
-def build_decoder(config: VAEConfig) -> keras.Sequential:
+def build_decoder(config: ModelConfig) -> keras.Sequential:
     """Codes (B, D) -> logits (B, H, W, C).
 
     The last convolution works on the coarse map and writes all pixels of a patch as channels: a

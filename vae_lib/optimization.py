@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 
 from vae_lib.backend import tf
-from vae_lib.config import VAEConfig
+from vae_lib.config import TrainingConfig
 
 
-def learning_rate(config: VAEConfig, step: tf.Tensor, total_steps: int) -> tf.Tensor:
+def learning_rate(config: TrainingConfig, step: tf.Tensor, total_steps: int) -> tf.Tensor:
     """The learning rate at ``step``: constant, or half a cosine from ``config.learning_rate`` to 0."""
     if config.schedule == "constant" or not total_steps:
         return tf.constant(config.learning_rate)
@@ -17,17 +17,18 @@ def learning_rate(config: VAEConfig, step: tf.Tensor, total_steps: int) -> tf.Te
     return 0.5 * config.learning_rate * (1.0 + tf.cos(math.pi * share))
 
 
-def kl_weight(config: VAEConfig, step: tf.Tensor, total_steps: int) -> tf.Tensor:
-    """The weight of the KL term at ``step``, from ``beta_start`` to ``beta`` over half of training.
+def kl_weight(config: TrainingConfig, likelihood: str, step: tf.Tensor, total_steps: int) -> tf.Tensor:
+    """The weight of the KL term at ``step``, from its first value to ``config.beta`` over half of training.
 
     It moves by equal factors, or by equal steps where one of the two is 0.
     """
-    if not total_steps or config.beta_start is None:
+    first = config.first_beta(likelihood)
+    if not total_steps:
         return tf.constant(config.beta)
     left = tf.maximum(1.0 - 2.0 * tf.cast(step, tf.float32) / total_steps, 0.0)
-    if not config.beta or not config.beta_start:
-        return config.beta + (config.beta_start - config.beta) * left
-    return config.beta * (config.beta_start / config.beta) ** left
+    if not config.beta or not first:
+        return config.beta + (first - config.beta) * left
+    return config.beta * (first / config.beta) ** left
 
 
 class Adam:

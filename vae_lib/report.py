@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from vae_lib.config import VAEConfig
+from vae_lib.config import ModelConfig, RunConfig
 from vae_lib.errors import UserError
 from vae_lib.evaluation import Report
 
@@ -31,7 +31,7 @@ def _listed(numbers: Iterable[int]) -> str:
     return ", ".join(str(n) for n in numbers)
 
 
-def verdict(config: VAEConfig, test: Report, train: Mapping[str, float] | None = None) -> list[str]:
+def verdict(config: ModelConfig, test: Report, train: Mapping[str, float] | None = None) -> list[str]:
     """What is off with a model, one sentence each, from its test and training numbers; empty where nothing is.
 
     Collapsed dimensions, a KL that is tiny against the latent size, overfitting, a likelihood that does not fit.
@@ -41,17 +41,17 @@ def verdict(config: VAEConfig, test: Report, train: Mapping[str, float] | None =
     if collapsed:
         found.append(
             f"{len(collapsed)} of {config.latent_dim} latent dimensions are collapsed (numbers {_listed(collapsed)}): "
-            "use fewer, or a smaller --beta."
+            "use fewer, or a smaller beta."
         )
     if test["kl"] < LITTLE * config.latent_dim:
         found.append(
             f"the KL of {test['kl']:.3f} nats is tiny for {config.latent_dim} dimensions: the decoder ignores the code "
-            "(posterior collapse); use a smaller --beta."
+            "(posterior collapse); use a smaller beta."
         )
     if train is not None and train["elbo"] - test["elbo"] > OVERFITTED * abs(train["elbo"]):
         found.append(
             f"the test ELBO of {test['elbo']:.2f} lies more than 5 % below the training images' {train['elbo']:.2f}: "
-            "the model overfits; use more images, fewer --epochs, or --patience."
+            "the model overfits; use more images, fewer epochs, or patience."
         )
     low, high = WELL_CALIBRATED
     for part in test["pixel_calibration"]:
@@ -60,18 +60,19 @@ def verdict(config: VAEConfig, test: Report, train: Mapping[str, float] | None =
             found.append(
                 f"the {config.likelihood} likelihood is too {'wide' if wide else 'narrow'} for pixels of "
                 f"{part['from']:g} to {part['to']:g} ({part['share']:.0%} of them): their squared error is "
-                f"{part['ratio']:.2g} times the variance it expects; try another --likelihood."
+                f"{part['ratio']:.2g} times the variance it expects; try another likelihood."
             )
     return found
 
 
-def describe_task(config: VAEConfig, source: str) -> str:
+def describe_task(config: RunConfig, source: str) -> str:
     """The data and what happened to its pixels: numbers with different ones must not be compared."""
     where = {"tfds": "", "sample": ", bundled sample", "folder": ""}[source]
-    return f"{config.data}{where}, {config.im_dim} x {config.im_dim}, {PIXELS[str(config.binarize)]}"
+    model = config.model
+    return f"{config.data.name}{where}, {model.im_dim} x {model.im_dim}, {PIXELS[str(model.binarize)]}"
 
 
-def evaluation_lines(config: VAEConfig, report: Report) -> list[str]:
+def evaluation_lines(config: ModelConfig, report: Report) -> list[str]:
     """An evaluation as lines of text, nats per image."""
     rows = [
         ("reconstruction, -log p(x|z) (distortion)", "nll"),
@@ -116,9 +117,9 @@ def _best_estimate(test: Report) -> tuple[str, float] | None:
     return (f"IWAE-{max(bounds)}", test[f"iwae_{max(bounds)}"]) if bounds else None
 
 
-def scoreboard(runs: Mapping[str, tuple[VAEConfig, Mapping[str, Any]]]) -> str:
+def scoreboard(runs: Mapping[str, tuple[RunConfig, Mapping[str, Any]]]) -> str:
     """The Markdown tables of runs, (config, metrics) by name: one table a task, published figures beside them."""
-    binary = [name for name, (config, _) in runs.items() if config.binarize != "none"]
+    binary = [name for name, (config, _) in runs.items() if config.model.binarize != "none"]
     lines = [
         "| pixels | latent | model | -ELBO | -log p(x) | |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -126,11 +127,11 @@ def scoreboard(runs: Mapping[str, tuple[VAEConfig, Mapping[str, Any]]]) -> str:
     for pixels in ("threshold", "dynamic"):
         for name in binary:
             config, metrics = runs[name]
-            if config.binarize == pixels:
+            if config.model.binarize == pixels:
                 test = metrics["test"]
                 kind, best = _best_estimate(test) or ("", float("nan"))
                 lines.append(
-                    f"| {PIXELS[pixels]} | {config.latent_dim}-D | **`{name}`** | **{-test['elbo']:.2f}** "
+                    f"| {PIXELS[pixels]} | {config.model.latent_dim}-D | **`{name}`** | **{-test['elbo']:.2f}** "
                     f"+- {test['elbo_error']:.2f} | **{-best:.2f}** | {kind} |"
                 )
         for task, latent, model, quantity, value in PUBLISHED:
@@ -147,7 +148,8 @@ def scoreboard(runs: Mapping[str, tuple[VAEConfig, Mapping[str, Any]]]) -> str:
             test, plain = metrics["test"], metrics.get("plain_recipe")
             other = f"{plain['elbo'] * -1:.1f}, {plain['bits_per_pixel']:.3f} bits" if plain else ""
             lines.append(
-                f"| {config.data}, {config.im_dim} x {config.im_dim} | {config.latent_dim}-D | **`{name}`** "
+                f"| {config.data.name}, {config.model.im_dim} x {config.model.im_dim} | {config.model.latent_dim}-D "
+                f"| **`{name}`** "
                 f"| **{-test['elbo']:.1f}** +- {test['elbo_error']:.1f} | **{test['bits_per_pixel']:.3f}** | {other} |"
             )
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""Sliders for Jupyter: where a run and its pictures meet. Decoding and PNG together take a few milliseconds."""
+"""Sliders for Jupyter over the latent space of a model. Decoding and PNG together take a few milliseconds."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from PIL import Image
 
 from vae_lib import figures, latent, pictures
 from vae_lib.backend import tf
-from vae_lib.evaluation import kl_per_dimension
-from vae_lib.runs.store import Run
+from vae_lib.data.loading import ImageData
+from vae_lib.evaluation import EVALUATION_SEED, kl_per_dimension
+from vae_lib.model import VAE, Encodings
 
 TAIL = 0.005  # of the prior's probability beyond each end of a slider
 TILES = 20  # along a side of the map of a two-dimensional run
@@ -31,18 +32,18 @@ def png(image: np.ndarray) -> bytes:
 class Explorer(widgets.VBox):
     """A slider for each latent dimension, largest KL first, and the image that they decode to.
 
-    ``z`` is the code (D,); setting it moves all sliders and decodes once. A slider reaches as far as the run's codes
-    do; a code that lies beyond it is kept and decoded as it is. ``images``, uint8 (N, H, W, C) in the order
-    of the run's encodings, are shown beside the decoded one when a test image is started from.
+    ``z`` is the code (D,); setting it moves all sliders and decodes once. A slider reaches as far as the encoded
+    images do; a code that lies beyond it is kept and decoded as it is. ``images``, uint8 (N, H, W, C) in the order
+    of the encodings, are shown beside the decoded one when a test image is started from.
     """
 
-    def __init__(self, run: Run, images: np.ndarray | None = None) -> None:
-        self.run, self.images = run, images
-        self._decode = run.model.decode_graph()
-        self._rng = np.random.default_rng(run.config.seed)
+    def __init__(self, model: VAE, images: np.ndarray | None = None, encodings: Encodings | None = None) -> None:
+        self.model, self.images, self.encodings = model, images, encodings
+        self._decode = model.decode_graph()
+        self._rng = np.random.default_rng(model.config.seed)
         self._held = False
-        dim = run.config.latent_dim
-        codes = run.encodings
+        dim = model.config.latent_dim
+        codes = encodings
         kl = np.zeros(dim) if codes is None else kl_per_dimension(codes.z_mean, codes.z_log_var)
         self.order = np.argsort(-kl, kind="stable")
         ends = np.full(dim, NormalDist().inv_cdf(1 - TAIL))
@@ -80,7 +81,7 @@ class Explorer(widgets.VBox):
         self._update()
 
     def __repr__(self) -> str:
-        return f"Explorer({self.run.path.name!r})"
+        return f"Explorer({len(self.order)} latent dimensions)"
 
     @property
     def z(self) -> np.ndarray:
@@ -107,7 +108,7 @@ class Explorer(widgets.VBox):
             self._update()
 
     def _start(self) -> None:
-        codes = self.run.encodings
+        codes = self.encodings
         assert codes is not None, "the button exists only with encodings"
         self._set(codes.z_mean[self.index.value])
         if self.images is not None:
@@ -126,7 +127,7 @@ class Explorer(widgets.VBox):
     def _make_map(self) -> widgets.Widget:
         """The manifold with a ring where the sliders are; only the ring moves."""
         values = latent.axis_values(TILES)
-        picture = png(pictures.manifold(self.run, values))
+        picture = png(pictures.manifold(self.model, values))
         same = {"grid_area": "1 / 1 / 2 / 2"}
         size = {"width": f"{SIDE}px", "height": f"{SIDE}px"}
         plane = widgets.Image(value=picture, format="png", layout=widgets.Layout(**size, **same))
@@ -135,6 +136,18 @@ class Explorer(widgets.VBox):
         return widgets.GridBox([plane, self.dot], layout=widgets.Layout(margin="0 0 0 12px", **size))
 
 
-def explore(run: Run, images: np.ndarray | None = None) -> Explorer:
-    """Sliders over a run's latent space with the decoded image, for a notebook cell to show."""
-    return Explorer(run, images)
+def explore(model: VAE, data: ImageData | np.ndarray | None = None, *, encodings: Encodings | None = None) -> Explorer:
+    """Sliders over a model's latent space with the decoded image, for a notebook cell to show.
+
+    ``data``, an `ImageData` whose test images are taken or uint8 images (N, H, W, C), gives images to start from, and
+    ``encodings`` their codes where they are known already.
+
+        >>> from vae_lib import VAE, explore
+        >>> explore(VAE(latent_dim=3, num_filters=4))
+        Explorer(3 latent dimensions)
+    """
+    images = data.test_images if isinstance(data, ImageData) else data
+    if images is not None and encodings is None:
+        labels = data.test_labels if isinstance(data, ImageData) else np.zeros(len(images), np.int64)
+        encodings = Encodings(*model.encode_arrays(images, seed=EVALUATION_SEED), labels)
+    return Explorer(model, images, encodings)

@@ -12,6 +12,7 @@ import numpy as np
 
 from vae_lib.augment import altered_copies
 from vae_lib.backend import SHARDS, tf
+from vae_lib.config import TrainingConfig
 from vae_lib.errors import UserError
 from vae_lib.model import VAE, Elbo
 from vae_lib.optimization import Adam, kl_weight, learning_rate
@@ -59,6 +60,8 @@ def plan_epoch(n_images: int, batch_size: int, seed: int, epoch: int) -> Plan:
 class Trainer:
     """A model, its optimizer and the images it learns from.
 
+    A model that has been trained before goes on with new noise and new orders, and with a new optimizer.
+
     ``images`` is (N, H, W, C) uint8; more than ``stream_above`` bytes of them are streamed through ``tf.data``
     instead of being held in memory, with the same results. In mode 'eager' every operation runs from Python, so
     breakpoints and prints in `train_step` and in the model work; in 'graph' the loop over the batches is one
@@ -71,14 +74,15 @@ class Trainer:
         self,
         model: VAE,
         images: np.ndarray,
+        config: TrainingConfig | None = None,
         *,
         strategy: tf.distribute.Strategy | None = None,
         stream_above: int = STREAM_ABOVE,
     ) -> None:
-        config = model.config
+        config = config or TrainingConfig(seed=model.config.seed)
         if not len(images):
             raise UserError("there are no training images.")
-        wanted = (config.im_dim, config.im_dim, config.channels)
+        wanted = model.config.image_shape
         if images.shape[1:] != wanted or images.dtype != np.uint8:
             raise UserError(
                 f"the model takes uint8 images (N, {', '.join(map(str, wanted))}), not {images.dtype} {images.shape}."
@@ -88,6 +92,7 @@ class Trainer:
         if config.batch_size % replicas:
             raise UserError(f"a batch of {config.batch_size} cannot be shared evenly by {replicas} replicas.")
         self.model, self.config = model, config
+        self.first_epoch, self.first_step = model.epochs_trained, model.steps_trained
         self.images = images if images.nbytes > stream_above else tf.constant(images)
         self.steps_per_epoch = math.ceil(len(images) / config.batch_size)
         self.total_steps = config.epochs * self.steps_per_epoch
@@ -162,7 +167,7 @@ class Trainer:
         context = tf.distribute.get_replica_context()
         batch = Batch(images, weights / tf.reduce_sum(weights), epsilon, uniform, copies)
         mine = Batch(*(None if a is None else _rows(a, context) for a in batch))
-        beta = kl_weight(self.config, step, self.total_steps)
+        beta = kl_weight(self.config, self.model.config.likelihood, step, self.total_steps)
         gradients, losses = self._gradients(beta, mine)
         if context.num_replicas_in_sync > 1:
             *gradients, losses = context.all_reduce(tf.distribute.ReduceOp.SUM, [*gradients, losses])
@@ -190,7 +195,7 @@ class Trainer:
         for i in tf.range(start, stop):
             images = tf.gather(self.images, indices[i]) if stream is None else next(stream)
             step = first_step + i
-            seed = tf.stack([self.config.seed, step])
+            seed = tf.stack([self.config.seed, self.first_step + step])
             noise = self.model.noise(self.config.batch_size, seed)
             copies = self._copies(images, seed)
             result = self.strategy.run(self.train_step, (images, weights[i], step, *noise, copies))
@@ -201,7 +206,7 @@ class Trainer:
         if not self.config.augment_encoder:
             return None
         other = tf.random.experimental.stateless_fold_in(seed, 2)  # independent of what `VAE.noise` draws
-        return altered_copies(images, other, bits=self.config.binarize != "none")
+        return altered_copies(images, other, bits=self.model.config.binarize != "none")
 
     def _one(self, result: Any) -> tf.Tensor:
         """The value that all replicas agree on."""
@@ -241,7 +246,7 @@ class Trainer:
         With ``pause_every`` the loop also yields, with True, after each step whose number it divides. Raises
         `UserError` when a loss is not finite.
         """
-        plan = plan_epoch(len(self.images), self.config.batch_size, self.config.seed, epoch)
+        plan = plan_epoch(len(self.images), self.config.batch_size, self.config.seed, self.first_epoch + epoch)
         tensors = (tf.constant(plan.indices), tf.constant(plan.weights))
         stream = self._stream(plan.indices[len(done) :]) if self.streaming else None
         first_step, losses, chunk = epoch * self.steps_per_epoch, done, 1  # the first call traces the graph
@@ -292,5 +297,5 @@ def _check_finite(losses: np.ndarray, epoch: int, start: int) -> None:
     if len(bad):
         raise UserError(
             f"the loss became {losses[bad[0]].sum()} in epoch {epoch + 1}, step {start + bad[0] + 1}: the learning "
-            "rate is too high for this data; lower --learning-rate."
+            "rate is too high for this data; lower it."
         )

@@ -59,7 +59,7 @@ def picture(page):
 @pytest.mark.parametrize("name", RUNS)
 def test_the_page_decodes_as_tensorflow_does(visit, name):
     run = load_run(ROOT / "pickles" / name)
-    z = np.random.default_rng(0).standard_normal([200, run.config.latent_dim]).astype(np.float32)
+    z = np.random.default_rng(0).standard_normal([200, run.config.model.latent_dim]).astype(np.float32)
     decode = "codes => codes.map(z => Array.from(explorer.decoder.decode(z)))"
     shown = np.array(visit(name).evaluate(decode, z.tolist()))
     expected = run.model.decode_arrays(z).reshape(200, -1)

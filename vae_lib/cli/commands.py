@@ -6,6 +6,7 @@ Only the standard library is imported until a command runs, so that ``--help`` a
 from __future__ import annotations
 
 import argparse
+import functools
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vae_lib.cli.flags import resuming_parser, tools_parser, training_parser
-from vae_lib.config import VAEConfig
+from vae_lib.config import RunConfig
 from vae_lib.errors import UserError, one_line
 
 INTERRUPTED = 130
@@ -47,7 +48,7 @@ def _train(args: argparse.Namespace) -> None:
     strategy_name, out, overwrite, command, _ = (
         options.pop(name) for name in ("strategy", "out", "overwrite", "command", "resume")
     )
-    config = VAEConfig(**options)
+    config = RunConfig.from_flat(**options)
 
     from vae_lib.runs import limits
     from vae_lib.runs.distribution import make_strategy
@@ -56,7 +57,8 @@ def _train(args: argparse.Namespace) -> None:
     strategy = make_strategy(strategy_name)  # first: it must come before all else in TensorFlow
     limits.check(config, 1)  # the weights alone, before any image is read
     data = _load(config)
-    _run(lambda **more: train_run(config, data, out, overwrite=overwrite, command=command, **more), config, strategy)
+    train = functools.partial(train_run, config, data, out, overwrite=overwrite, command=command)
+    _run(train, config, strategy)
 
 
 def _resume(args: argparse.Namespace) -> None:
@@ -68,22 +70,23 @@ def _resume(args: argparse.Namespace) -> None:
     folder = find_unfinished(args.resume)
     config, _ = read_config(folder)
     data = _load(config)
-    _run(lambda **more: resume_run(folder, data, **more), config, strategy)
+    _run(functools.partial(resume_run, folder, data), config, strategy)
 
 
-def _load(config: VAEConfig) -> Any:
+def _load(config: RunConfig) -> Any:
     from vae_lib.data.loading import load_data
 
-    return load_data(config.data, config.im_dim, source=config.source, hold_out_sample=config.hold_out_sample)
+    asked = config.data
+    return load_data(asked.name, config.model.im_dim, source=asked.source, hold_out_sample=asked.hold_out_sample)
 
 
-def _run(train: Callable[..., Any], config: VAEConfig, strategy: Any) -> None:
+def _run(train: Callable[..., Any], config: RunConfig, strategy: Any) -> None:
     """Train with a progress bar, and say where the run is and how to go on with it."""
     from vae_lib.cli.progress import EpochBars
     from vae_lib.runs.lifecycle import Interrupted
     from vae_lib.runs.store import display_name
 
-    bars = EpochBars(config.epochs)
+    bars = EpochBars(config.training.epochs)
     try:
         folder = train(report=bars.report, after_epoch=bars.close, strategy=strategy)
     except Interrupted as stop:
@@ -112,8 +115,9 @@ def _manifold(args: argparse.Namespace) -> None:
 
     values = latent.axis_values(args.tiles, extent=args.range, quantiles=args.quantiles)
     run = load_run(args.run)
-    picture = figures.enlarge(pictures.manifold(run, values, plane=args.plane), 1 if args.scale is None else args.scale)
-    print(f"wrote {figures.write_image(pictures.picture_path(run, '.png', args.out), picture)}")
+    picture = pictures.manifold(run.model, values, encodings=run.encodings, plane=args.plane)
+    picture = figures.enlarge(picture, 1 if args.scale is None else args.scale)
+    print(f"wrote {figures.write_image(_picture_path(run, '.png', args.out), picture)}")
 
 
 def _animate(args: argparse.Namespace) -> None:
@@ -122,10 +126,22 @@ def _animate(args: argparse.Namespace) -> None:
 
     values = latent.axis_values(args.tiles, extent=args.range, quantiles=args.quantiles)
     run = load_run(args.run)
-    scale = pictures.default_scale(run.config.im_dim) if args.scale is None else args.scale
-    frames = pictures.spiral_frames(run, values, plane=args.plane, scale=scale)
-    path = figures.write_gif(pictures.picture_path(run, ".gif", args.out), frames, frame_ms=args.frame_ms)
+    scale = _default_scale(run.config.model.im_dim) if args.scale is None else args.scale
+    frames = pictures.spiral_frames(run.model, values, encodings=run.encodings, plane=args.plane, scale=scale)
+    path = figures.write_gif(_picture_path(run, ".gif", args.out), frames, frame_ms=args.frame_ms)
     print(f"wrote {path}")
+
+
+def _default_scale(im_dim: int) -> int:
+    """How often an image of that side is enlarged so that people can see it: 28 pixels to 112."""
+    return max(1, round(112 / im_dim)) if im_dim < 64 else 1
+
+
+def _picture_path(run: Any, suffix: str, out: str | None) -> Path:
+    """``out``, or the run's name under ``img/``."""
+    from vae_lib.runs.store import project_dir
+
+    return Path(out) if out is not None else project_dir("img") / f"{run.path.name}{suffix}"
 
 
 def _evaluate(args: argparse.Namespace) -> None:
@@ -140,14 +156,16 @@ def _evaluate(args: argparse.Namespace) -> None:
         _count("--images", args.images)
     run = load_run(args.run)
     config = run.config
-    data = load_data(config.data, config.im_dim, source=args.source)
-    exact = config.latent_dim == 2 and not args.no_exact
+    data = load_data(config.data.name, config.model.im_dim, source=args.source)
+    exact = config.model.latent_dim == 2 and not args.no_exact
     images = data.test_images[: args.images]
     numbers = evaluate(run.model, images, samples=args.samples, exact=exact, progress=True)
     print(f"{args.run}: {len(images)} test images of {report.describe_task(config, data.source)}; nats per image")
-    print("\n".join(report.evaluation_lines(config, numbers)))
-    comparable = data.source == config.data_source and "train" in run.metrics
-    for line in report.verdict(config, numbers, run.metrics["train"] if comparable else None) or ["nothing is off."]:
+    print("\n".join(report.evaluation_lines(config.model, numbers)))
+    comparable = data.source == config.data.found and "train" in run.metrics
+    for line in report.verdict(config.model, numbers, run.metrics["train"] if comparable else None) or [
+        "nothing is off."
+    ]:
         print(f"verdict: {line}")
     if args.record:
         part = "sample" if data.source == "sample" else "test"
@@ -182,7 +200,7 @@ def _samples(args: argparse.Namespace) -> None:
     if not 0 <= args.seed < 2**31:
         raise UserError(f"--seed must be from 0 to {2**31 - 1:,}, not {args.seed:,}.")
     run = load_run(args.run)
-    picture = pictures.samples(run, _count("--count", args.count), seed=args.seed)
+    picture = pictures.samples(run.model, _count("--count", args.count), seed=args.seed)
     _write_tiles(run, "samples", picture, args, figures)
 
 
@@ -193,16 +211,16 @@ def _reconstruct(args: argparse.Namespace) -> None:
 
     run = load_run(args.run)
     count = _count("--count", args.count)
-    data = load_data(run.config.data, run.config.im_dim, source=args.source)
+    data = load_data(run.config.data.name, run.config.model.im_dim, source=args.source)
     images = data.test_images[pictures.spread_indices(data.test_labels, count)]
-    _write_tiles(run, "reconstructions", pictures.reconstructions(run, images), args, figures)
+    _write_tiles(run, "reconstructions", pictures.reconstructions(run.model, images), args, figures)
 
 
 def _write_tiles(run: Any, kind: str, picture: Any, args: argparse.Namespace, figures: Any) -> None:
     from vae_lib.runs.store import project_dir
 
     out = args.out or project_dir("img") / f"{kind}_{run.path.name}.png"
-    default = 2 if run.config.im_dim < 64 else 1
+    default = 2 if run.config.model.im_dim < 64 else 1
     scale = default if args.scale is None else args.scale
     print(f"wrote {figures.write_image(out, figures.enlarge(picture, scale))}")
 
@@ -214,8 +232,11 @@ def _export_html(args: argparse.Namespace) -> None:
 
     run = load_run(args.run)
     # The sample's faces are cropped more widely than those of LFW, and an encoder misreads them.
-    data = None if run.config.data == "faces" else load_data(run.config.data, run.config.im_dim, source=args.source)
-    page = export.explorer_page(run, data, examples=_count("--examples", args.examples))
+    config = run.config
+    data = None
+    if config.data.name != "faces":
+        data = load_data(config.data.name, config.model.im_dim, source=args.source)
+    page = export.run_page(run, data, examples=_count("--examples", args.examples))
     print(f"wrote {export.write_page(args.out or f'{run.path.name}.html', page)} ({len(page) / 1e6:.1f} MB)")
 
 

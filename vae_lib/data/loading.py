@@ -30,7 +30,7 @@ ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 class ImageData(NamedTuple):
     """A data set: images (N, H, W, C) uint8, labels (N,) int64, their names, and where it all came from.
 
-    ``source`` is 'tfds' (the full set), 'sample' (the bundled one) or 'folder'.
+    ``source`` is 'tfds' (the full set), 'sample' (the bundled one) or 'folder'; ``name`` is what was asked for.
     """
 
     train_images: np.ndarray
@@ -39,6 +39,7 @@ class ImageData(NamedTuple):
     test_labels: np.ndarray
     label_names: tuple[str, ...]
     source: str
+    name: str = ""
 
 
 def load_data(
@@ -55,6 +56,12 @@ def load_data(
     ``hold_out_sample`` leaves every image of the bundled sample out of the training part, so that the sample
     is held-out data. Arrays from the cache are memory-mapped and read-only. Raises `UserError`.
     """
+    return _load(name, im_dim, source, cache_dir, hold_out_sample)._replace(name=name)
+
+
+def _load(
+    name: str, im_dim: int, source: str, cache_dir: str | os.PathLike[str] | None, hold_out_sample: bool
+) -> ImageData:
     if not isinstance(im_dim, int) or not 8 <= im_dim <= 1024:
         raise UserError(f"im_dim must be a whole number from 8 to 1024, not {im_dim!r}.")
     if name not in DATASETS:

@@ -7,7 +7,7 @@ import html
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from vae_lib.backend import keras
 from vae_lib.data.loading import ImageData
 from vae_lib.errors import UserError
 from vae_lib.evaluation import kl_per_dimension
+from vae_lib.model import VAE, Encodings
 from vae_lib.networks import DepthToSpace
 from vae_lib.runs.folders import write_atomically
 from vae_lib.runs.store import Run
@@ -84,18 +85,18 @@ def _data_uri(picture: np.ndarray) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _plane(run: Run) -> dict[str, list[float]]:
+def _plane(model: VAE, encodings: Encodings | None) -> dict[str, list[float]]:
     """Centre and two axes of the plane that the map shows: z = centre + a * x + b * y."""
-    codes = pictures.on_plane(run, np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
+    codes = pictures.on_plane(model, np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), encodings=encodings)
     centre, x, y = codes[0], codes[1] - codes[0], codes[2] - codes[0]
     return {"centre": centre.tolist(), "x": x.tolist(), "y": y.tolist()}
 
 
-def _points(run: Run, names: tuple[str, ...]) -> dict[str, Any]:
+def _points(encodings: Encodings | None, names: tuple[str, ...]) -> dict[str, Any]:
     """Encoded test images for the map, and their classes where there are few enough to colour."""
-    if run.encodings is None:
+    if encodings is None:
         return {"codes": "", "labels": "", "names": []}
-    z_mean, labels = run.encodings.z_mean[:POINTS], run.encodings.labels[:POINTS]
+    z_mean, labels = encodings.z_mean[:POINTS], encodings.labels[:POINTS]
     codes = np.clip(np.rint(z_mean / CODE_STEP), -32768, 32767).astype("<i2")
     few = 1 < len(names) <= 10
     return {
@@ -105,14 +106,14 @@ def _points(run: Run, names: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def _card(run: Run) -> list[tuple[str, str]]:
+def run_card(run: Run) -> list[tuple[str, str]]:
     """What the page says of the run: data, network, and the numbers with their protocol."""
     config, test = run.config, run.metrics.get("test", {})
     rows = [
-        ("data", report.describe_task(config, config.data_source or "sample")),
-        ("latent dimensions", str(config.latent_dim)),
-        ("likelihood", str(config.likelihood).replace("_", " ")),
-        ("training", f"{config.epochs} epochs, seed {config.seed}"),
+        ("data", report.describe_task(config, config.data.found or "sample")),
+        ("latent dimensions", str(config.model.latent_dim)),
+        ("likelihood", config.model.likelihood.replace("_", " ")),
+        ("training", f"{config.training.epochs} epochs, seed {config.training.seed}"),
     ]
     if {"elbo", "elbo_error"} <= set(test):
         rows.append(("test ELBO", f"{test['elbo']:.2f} \N{PLUS-MINUS SIGN} {test['elbo_error']:.2f} nats an image"))
@@ -127,58 +128,75 @@ def _card(run: Run) -> list[tuple[str, str]]:
     return rows
 
 
-def _examples(run: Run, data: ImageData | None, count: int) -> dict[str, Any]:
-    """Codes to start from: of test images, which the page then shows too, or else of the run's own encoded ones."""
+def _examples(model: VAE, data: ImageData | None, encodings: Encodings | None, count: int) -> dict[str, Any]:
+    """Codes to start from: of test images, which the page then shows too, or else the first of ``encodings``."""
     if data is None:
-        codes = np.zeros([0, run.config.latent_dim]) if run.encodings is None else run.encodings.z_mean[:count]
+        codes = np.zeros([0, model.config.latent_dim]) if encodings is None else encodings.z_mean[:count]
         return {"pixels": "", "codes": np.round(codes, 3).tolist(), "labels": []}
     indices = pictures.spread_indices(data.test_labels, count)
     images = data.test_images[indices]
     return {
         "pixels": _base64(images),
-        "codes": np.round(run.model.encode_arrays(images).z_mean, 3).tolist(),
+        "codes": np.round(model.encode_arrays(images).z_mean, 3).tolist(),
         "labels": [data.label_names[i].replace("_", " ") for i in data.test_labels[indices]],
     }
 
 
-def explorer_page(run: Run, data: ImageData | None = None, *, examples: int = 20, map_side: int = MAP_SIDE) -> str:
-    """The run's explorer as HTML, complete in itself: styles, scripts, weights and pictures are inside.
+def explorer_page(
+    model: VAE,
+    data: ImageData | None = None,
+    *,
+    encodings: Encodings | None = None,
+    name: str = "VAE",
+    card: Sequence[tuple[str, str]] = (),
+    examples: int = 20,
+    map_side: int = MAP_SIDE,
+) -> str:
+    """The model's explorer as HTML, complete in itself: styles, scripts, weights and pictures are inside.
 
     ``data`` gives the names of the classes and ``examples`` test images to start from; without it the page starts
-    from codes of the run's own test images, which it shows decoded. ``map_side`` limits the picture behind the map,
-    in pixels, and with it the size of the page. Raises `UserError` for a decoder with layers that the page lacks.
+    from the first ``encodings``, which it shows decoded. ``card`` is a table of what is worth knowing. ``map_side``
+    limits the picture behind the map, in pixels, and with it the size of the page. Raises `UserError` for a decoder
+    with layers that the page lacks.
     """
-    config = run.config
+    config = model.config
     kl = np.zeros(config.latent_dim)
-    if run.encodings is not None:
-        kl = kl_per_dimension(run.encodings.z_mean, run.encodings.z_log_var)
+    if encodings is not None:
+        kl = kl_per_dimension(encodings.z_mean, encodings.z_log_var)
     tiles = max(4, min(SPIRAL, map_side // config.im_dim))
     names = data.label_names if data is not None else ()
     content = {
-        "name": run.path.name,
+        "name": name,
         "side": config.im_dim,
         "channels": config.channels,
         "mean": "continuous_bernoulli" if config.likelihood == "continuous_bernoulli" else "sigmoid",
-        "decoder": packed_decoder(run.model.decoder),
+        "decoder": packed_decoder(model.decoder),
         "order": np.argsort(-kl, kind="stable").tolist(),
         "kl": np.round(kl, 3).tolist(),
         "quantiles": latent.DEFAULT_QUANTILES,
-        "plane": _plane(run),
+        "plane": _plane(model, encodings),
         "spiral": {"tiles": SPIRAL, "order": latent.spiral(SPIRAL).ravel().tolist()},
-        "map": _data_uri(pictures.manifold(run, latent.axis_values(tiles))),
-        "points": _points(run, names) | {"step": CODE_STEP},
-        "examples": _examples(run, data, examples),
-        "card": _card(run),
+        "map": _data_uri(pictures.manifold(model, latent.axis_values(tiles), encodings=encodings)),
+        "points": _points(encodings, names) | {"step": CODE_STEP},
+        "examples": _examples(model, data, encodings, examples),
+        "card": list(card),
     }
     return _filled(
         "explorer.html",
         {
-            "title": html.escape(f"{run.path.name}: a latent space to explore"),
+            "title": html.escape(f"{name}: a latent space to explore"),
             "style": _asset("style.css"),
             "content": json.dumps(content).replace("<", "\\u003c"),
             "script": _asset("decoder.js") + _asset("explorer.js"),
         },
     )
+
+
+def run_page(run: Run, data: ImageData | None = None, **options: Any) -> str:
+    """`explorer_page` of a run, with its encodings, its name and its card."""
+    return explorer_page(
+        run.model, data, encodings=run.encodings, name=run.path.name, card=run_card(run), **options
+    )  # fmt: skip
 
 
 def index_page(runs: Mapping[str, Run]) -> str:
@@ -190,13 +208,13 @@ def index_page(runs: Mapping[str, Run]) -> str:
 
 def _index_cards(runs: Mapping[str, Run]) -> Iterator[str]:
     for file, run in runs.items():
-        tiles = max(4, 280 // run.config.im_dim)
-        picture = _data_uri(pictures.manifold(run, latent.axis_values(tiles)))
-        task = html.escape(report.describe_task(run.config, run.config.data_source or "sample"))
+        tiles = max(4, 280 // run.config.model.im_dim)
+        picture = _data_uri(pictures.manifold(run.model, latent.axis_values(tiles), encodings=run.encodings))
+        task = html.escape(report.describe_task(run.config, run.config.data.found or "sample"))
         name = html.escape(run.path.name)
         yield (
             f'<li><a href="{html.escape(file)}"><img src="{picture}" alt="" width="280" height="280">'
-            f"<strong>{name}</strong><span>{task}; {run.config.latent_dim} latent dimensions</span></a></li>"
+            f"<strong>{name}</strong><span>{task}; {run.config.model.latent_dim} latent dimensions</span></a></li>"
         )
 
 

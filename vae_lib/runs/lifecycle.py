@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import platform
 import signal
@@ -15,13 +16,13 @@ import numpy as np
 
 from vae_lib import evaluation
 from vae_lib.backend import keras, tf
-from vae_lib.config import DATASETS, VAEConfig
+from vae_lib.config import DATASETS, RunConfig
 from vae_lib.data.loading import ImageData
 from vae_lib.errors import Fault, UserError, WorkerLost
 from vae_lib.model import VAE, Encodings
 from vae_lib.runs import checkpoints, limits, store
 from vae_lib.runs.folders import locked
-from vae_lib.training import State, fit
+from vae_lib.training import AfterEpoch, Report, State, run_epochs
 
 
 class Interrupted(KeyboardInterrupt):
@@ -58,47 +59,58 @@ def _deferred_signals() -> Iterator[Callable[[], bool]]:
 
 
 def train_run(
-    config: VAEConfig,
+    config: RunConfig,
     data: ImageData,
     out: str | os.PathLike[str] | None = None,
     *,
     overwrite: bool = False,
     command: str = "",
-    **options: Any,
+    report: Report | None = None,
+    after_epoch: AfterEpoch | None = None,
+    strategy: tf.distribute.Strategy | None = None,
 ) -> Path:
     """Train a new model and save it as a run with its numbers; returns the run's folder.
 
-    The place is reserved before training, so what cannot be saved is not trained. ``options`` are `fit`'s
-    ``report``, ``after_epoch`` and ``strategy``. Raises `UserError`, and `Interrupted` after a signal.
+    The place is reserved before training, so what cannot be saved is not trained. ``report``, ``after_epoch`` and
+    ``strategy`` are those of `run_epochs`. Raises `UserError`, and `Interrupted` after a signal.
     """
-    config = config.replace(data_source=data.source, channels=data.train_images.shape[-1])
-    if config.data not in DATASETS:
-        config = config.replace(data=str(Path(config.data).resolve()))  # resumed, perhaps, from another folder
+    name = config.data.name
+    found = dataclasses.replace(
+        config.data,
+        found=data.source,
+        name=name if name in DATASETS else str(Path(name).resolve()),  # resumed, perhaps, from another folder
+    )
+    model = dataclasses.replace(config.model, image_shape=data.train_images.shape[1:])
+    config = RunConfig(model, config.training, found)
     limits.check(config, len(data.train_images))
-    if is_chief(options.get("strategy")):
-        partial = store.start_run(config, out, overwrite=overwrite)
-    else:  # the chief writes; this worker only needs to know where
-        partial = store.partial_path(config, out)
     state = State(command=command)
-    if not is_chief(options.get("strategy")):
-        return _complete(partial, config, data, state, options)
+    if not is_chief(strategy):  # the chief writes; this worker only needs to know where
+        return _complete(store.partial_path(config, out), config, data, state, report, after_epoch, strategy)
+    partial = store.start_run(config, out, overwrite=overwrite)
     with locked(partial):
         with _saved_as_far_as_possible(partial):
             checkpoints.save(partial, state)  # a run that is killed early still knows its command
-        return _complete(partial, config, data, state, options)
+        return _complete(partial, config, data, state, report, after_epoch, strategy)
 
 
-def resume_run(folder: Path, data: ImageData, **options: Any) -> Path:
+def resume_run(
+    folder: Path,
+    data: ImageData,
+    *,
+    report: Report | None = None,
+    after_epoch: AfterEpoch | None = None,
+    strategy: tf.distribute.Strategy | None = None,
+) -> Path:
     """Go on with an unfinished run from its newest checkpoint, or from the start where it has none.
 
     The result is the same, bit for bit, as that of a run that was never interrupted. Raises as `train_run`.
     """
     config, _ = store.read_config(folder)
-    if config.data_source != data.source:
-        raise UserError(f"the run was trained on {config.data_source} images, but now {data.source} ones were found.")
-    with locked(folder) if is_chief(options.get("strategy")) else contextlib.nullcontext():
+    if config.data.found != data.source:
+        raise UserError(f"the run was trained on {config.data.found} images, but now {data.source} ones were found.")
+    with locked(folder) if is_chief(strategy) else contextlib.nullcontext():
         state = checkpoints.load(folder) or State()
-        return _complete(folder, config, data, state, options)
+        return _complete(folder, config, data, state, report, after_epoch, strategy)
 
 
 @contextlib.contextmanager
@@ -109,19 +121,29 @@ def _saved_as_far_as_possible(partial: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error).splitlines()[0]
         raise Fault(
-            f"cannot write to {partial} ({reason}); when that is mended, "
+            f"cannot write to {partial} ({reason}); once that is solved, "
             f"go on from the last checkpoint with: train_VAE.py --resume {store.display_name(partial)}"
         ) from None
 
 
-def _complete(partial: Path, config: VAEConfig, data: ImageData, state: State, options: dict[str, Any]) -> Path:
-    strategy = options.get("strategy")
+def _complete(
+    partial: Path,
+    config: RunConfig,
+    data: ImageData,
+    state: State,
+    report: Report | None,
+    after_epoch: AfterEpoch | None,
+    strategy: tf.distribute.Strategy | None,
+) -> Path:
     with strategy.scope() if strategy else contextlib.nullcontext():
-        model = VAE(config)
+        model = VAE.from_model_config(config.model)
     save = (lambda s: checkpoints.save(partial, s)) if is_chief(strategy) else None
     try:
         with _saved_as_far_as_possible(partial), _deferred_signals() as stopping:
-            history = fit(model, data, state=state, save=save, stopping=stopping, **options)
+            history = run_epochs(
+                model, data, config.training, report=report, after_epoch=after_epoch, strategy=strategy, state=state,
+                save=save, stopping=stopping,
+            )  # fmt: skip
             interrupted = stopping()
     except tf.errors.OpError as error:
         if getattr(strategy, "cluster_resolver", None) is None:
@@ -136,9 +158,9 @@ def _complete(partial: Path, config: VAEConfig, data: ImageData, state: State, o
         return store.final_path(partial)
     codes = model.encode_arrays(data.test_images, seed=evaluation.EVALUATION_SEED)
     encodings = Encodings(*codes, data.test_labels)
-    metrics = evaluation.describe(model, data) | {"made_by": provenance(state.command, state.seconds)}
+    metrics = evaluation.describe(model, data, config.data.name) | {"made_by": provenance(state.command, state.seconds)}
     with _saved_as_far_as_possible(partial):
-        return store.finish_run(partial, model, history, metrics, encodings)
+        return store.finish_run(partial, config, model, history, metrics, encodings)
 
 
 def is_chief(strategy: tf.distribute.Strategy | None) -> bool:

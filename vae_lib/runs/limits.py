@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 
 from vae_lib.backend import CORES
-from vae_lib.config import VAEConfig
+from vae_lib.config import ModelConfig, RunConfig
 from vae_lib.data.sources import memory
 from vae_lib.errors import UserError, notice
 from vae_lib.networks import PATCH, feature_size
@@ -19,7 +19,7 @@ TEMPORARY_BYTES = 50_000
 LONG_HOURS = 2.0  # worth a warning
 
 
-def layers(config: VAEConfig) -> Iterator[tuple[int, int, int]]:
+def layers(config: ModelConfig) -> Iterator[tuple[int, int, int]]:
     """Of each layer the inputs and the outputs of one application, and how often it is applied to an image."""
     filters, hidden, patch = config.num_filters, config.hidden_units, PATCH * PATCH * config.channels
     side, halvings = feature_size(config.im_dim)
@@ -43,26 +43,26 @@ def layers(config: VAEConfig) -> Iterator[tuple[int, int, int]]:
     yield 9 * 2 * filters, patch, sides[0] ** 2
 
 
-def parameters(config: VAEConfig) -> int:
+def parameters(config: ModelConfig) -> int:
     """The number of weights of encoder and decoder."""
     return sum(inputs * outputs + outputs for inputs, outputs, _ in layers(config))
 
 
-def training_bytes(config: VAEConfig, n_images: int) -> float:
+def training_bytes(config: RunConfig, n_images: int) -> float:
     """Memory that training takes, in bytes: weights, the activations of a batch, and the images."""
-    activations = sum(outputs * times for _, outputs, times in layers(config))
-    images = n_images * config.im_dim**2 * config.channels
-    batch = config.batch_size  # a smaller set is filled up to one batch
-    return BASE_BYTES + WEIGHT_BYTES * parameters(config) + KEPT * 4 * batch * activations + images
+    activations = sum(outputs * times for _, outputs, times in layers(config.model))
+    images = n_images * config.model.im_dim**2 * config.model.channels
+    batch = config.training.batch_size  # a smaller set is filled up to one batch
+    return BASE_BYTES + WEIGHT_BYTES * parameters(config.model) + KEPT * 4 * batch * activations + images
 
 
-def training_hours(config: VAEConfig, n_images: int) -> float:
+def training_hours(config: RunConfig, n_images: int) -> float:
     """Time that training takes on this machine's processors, in hours, by the default network's speed."""
-    products = 3 * sum(inputs * outputs * times for inputs, outputs, times in layers(config))
-    return products * n_images * config.epochs / (PRODUCTS_PER_CORE * CORES) / 3600
+    products = 3 * sum(inputs * outputs * times for inputs, outputs, times in layers(config.model))
+    return products * n_images * config.training.epochs / (PRODUCTS_PER_CORE * CORES) / 3600
 
 
-def check(config: VAEConfig, n_images: int) -> None:
+def check(config: RunConfig, n_images: int) -> None:
     """Raise `UserError` for a training that this machine's memory or disk cannot hold; warn of a very long one."""
     needed, there = training_bytes(config, n_images), memory()
     if needed > there:

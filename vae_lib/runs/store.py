@@ -1,6 +1,6 @@
 """Run folders under ``pickles/``: what was trained, the weights, how it went, what it reached.
 
-    config.json         format number, checksum of the weights, and the `VAEConfig`
+    config.json         format number, checksum of the weights, and the `RunConfig`
     model.weights.h5    Keras weights
     history.csv         one row an epoch, nats per image
     metrics.json        numbers with their protocol
@@ -25,7 +25,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vae_lib.config import DATASETS, VAEConfig, no_duplicates
+from vae_lib import evaluation
+from vae_lib.config import DATASETS, DataConfig, RunConfig, TrainingConfig, no_duplicates
+from vae_lib.data.loading import ImageData
 from vae_lib.errors import Fault, UserError, one_of
 from vae_lib.model import VAE, Encodings
 from vae_lib.runs import trust
@@ -34,7 +36,7 @@ from vae_lib.runs.limits import parameters
 from vae_lib.runs.trust import WEIGHTS
 from vae_lib.trainer import Row
 
-FORMAT = 1
+FORMAT = 2  # 1 held all settings in one flat list
 PARTIAL = ".partial"
 
 
@@ -42,11 +44,14 @@ class Run(NamedTuple):
     """A trained model and its record."""
 
     path: Path
-    config: VAEConfig
+    config: RunConfig
     model: VAE
     history: list[Row]
     metrics: dict[str, Any]
     encodings: Encodings | None
+
+    def __repr__(self) -> str:
+        return f"Run({self.path.name!r}: {self.config.data.name}, {self.config.model.latent_dim} latent dimensions)"
 
 
 def project_dir(name: str) -> Path:
@@ -60,13 +65,13 @@ def project_dir(name: str) -> Path:
     return checkout / name if (checkout / "train_VAE.py").is_file() else Path(name)
 
 
-def default_name(config: VAEConfig, now: datetime) -> str:
+def default_name(config: RunConfig, now: datetime) -> str:
     """A run's name from the time, the data and the latent dimensions: 20260131-235959_mnist_2."""
-    data = config.data if config.data in DATASETS else Path(config.data).resolve().name or "images"
-    return f"{now:%Y%m%d-%H%M%S}_{data}_{config.latent_dim}"
+    data = config.data.name if config.data.name in DATASETS else Path(config.data.name).resolve().name or "images"
+    return f"{now:%Y%m%d-%H%M%S}_{data}_{config.model.latent_dim}"
 
 
-def partial_path(config: VAEConfig, out: str | os.PathLike[str] | None) -> Path:
+def partial_path(config: RunConfig, out: str | os.PathLike[str] | None) -> Path:
     """The folder that a run grows in: ``out`` (or the default name under ``pickles/``) with ``.partial``."""
     wanted = Path(out) if out is not None else project_dir("pickles") / default_name(config, datetime.now())
     if not wanted.name:
@@ -97,7 +102,7 @@ def find_unfinished(name_or_path: str | os.PathLike[str]) -> Path:
     raise UserError(f"there is no unfinished run {name_or_path}: see what lies under {project_dir('pickles')}.")
 
 
-def start_run(config: VAEConfig, out: str | os.PathLike[str] | None = None, *, overwrite: bool = False) -> Path:
+def start_run(config: RunConfig, out: str | os.PathLike[str] | None = None, *, overwrite: bool = False) -> Path:
     """Make the ``.partial`` folder that a run grows in, with its config, and return it.
 
     ``out`` is the run's folder; without it a fresh name under ``pickles/`` is taken. Raises `UserError` if the
@@ -136,9 +141,9 @@ def start_run(config: VAEConfig, out: str | os.PathLike[str] | None = None, *, o
     raise UserError(f"no free name for a run like {wanted}.")
 
 
-def write_config(folder: Path, config: VAEConfig, weights_sha256: str | None = None) -> None:
+def write_config(folder: Path, config: RunConfig, weights_sha256: str | None = None) -> None:
     """Write ``config.json``; a run without a checksum of its weights is not finished."""
-    record = {"format": FORMAT, "weights_sha256": weights_sha256, "config": json.loads(config.to_json())}
+    record = {"format": FORMAT, "weights_sha256": weights_sha256, "config": config.to_dict()}
     write_atomically(folder / "config.json", (json.dumps(record, indent=2) + "\n").encode())
 
 
@@ -146,6 +151,9 @@ def _save_weights(model: VAE, path: Path) -> None:
     """Write the weights as `write_atomically` does; Keras insists on the ending of the name."""
     staging = path.with_name(f".{os.getpid()}.weights.h5")
     try:
+        if model.compiled:  # Keras would add the optimizer's state
+            compiled, model = model, VAE.from_model_config(model.config)
+            model.set_weights(compiled.get_weights())
         model.save_weights(staging)
         with open(staging, "rb+") as file:
             os.fsync(file.fileno())
@@ -156,6 +164,7 @@ def _save_weights(model: VAE, path: Path) -> None:
 
 def finish_run(
     partial: Path,
+    config: RunConfig,
     model: VAE,
     history: Sequence[Row],
     metrics: Mapping[str, Any],
@@ -171,7 +180,7 @@ def finish_run(
         compact = {name: a if name == "labels" else a.astype(np.float16) for name, a in encodings._asdict().items()}
         np.savez_compressed(buffer, **compact)
         write_atomically(partial / "encodings.npz", buffer.getvalue())
-    write_config(partial, model.config, _sha256(partial / WEIGHTS))
+    write_config(partial, config, _sha256(partial / WEIGHTS))
     with set_aside(final):
         partial.rename(final)
     checkpoints = final / "checkpoints"
@@ -183,22 +192,38 @@ def finish_run(
 
 
 def save_run(
-    path: str | os.PathLike[str],
+    name_or_path: str | os.PathLike[str],
     model: VAE,
+    data: ImageData | None = None,
+    *,
+    training: TrainingConfig | None = None,
     history: Sequence[Row] = (),
     metrics: Mapping[str, Any] | None = None,
     encodings: Encodings | None = None,
-    *,
     overwrite: bool = False,
 ) -> Path:
-    """Save a model and its record as the run folder ``path``, complete or not at all; returns the path.
+    """Save a model and its record as a run, complete or not at all; returns the run's folder.
 
-    Raises `UserError` where ``path`` exists and ``overwrite`` is not set.
+    A bare name is kept under ``pickles/``, where `load_run` looks for it, and a path where it says. With ``data`` the
+    test set is encoded and measured, unless ``encodings`` and ``metrics`` are given. Raises `UserError` where the run
+    exists and ``overwrite`` is not set, and for a model with networks of your own, which ``model.save("x.keras")``
+    keeps.
     """
-    partial = start_run(model.config, path, overwrite=overwrite)
+    if model.own_networks:
+        raise UserError('a run holds the networks of this library: keep your own with model.save("mine.keras").')
+    path = Path(name_or_path)
+    if path.name == str(name_or_path):
+        path = project_dir("pickles") / path
+    found = DataConfig() if data is None else DataConfig(name=data.name, found=data.source)
+    config = RunConfig(model.config, training or TrainingConfig(epochs=len(history)), found)
+    if data is not None and metrics is None:
+        metrics = evaluation.describe(model, data, data.name)
+    if data is not None and encodings is None:
+        encodings = Encodings(*model.encode_arrays(data.test_images, seed=evaluation.EVALUATION_SEED), data.test_labels)
+    partial = start_run(config, path, overwrite=overwrite)
     try:
         with locked(partial):
-            return finish_run(partial, model, history, metrics or {}, encodings)
+            return finish_run(partial, config, model, history, metrics or {}, encodings)
     except OSError as error:
         delete_run(partial)
         raise Fault(f"cannot save the run {path}: {error.strerror or error}.") from None
@@ -246,16 +271,17 @@ def find_run(name_or_path: str | os.PathLike[str]) -> Path:
     raise UserError(f"run {name_or_path} has no config.json.")
 
 
-def read_config(folder: Path) -> tuple[VAEConfig, str | None]:
+def read_config(folder: Path) -> tuple[RunConfig, str | None]:
     """A run's config and the checksum of its weights (None: not finished); raises `UserError`."""
     try:
         text = trust.own_file(folder, "config.json").read_text("utf-8")
         record = json.loads(text, object_pairs_hook=no_duplicates)
-        if record["format"] != FORMAT:
-            raise UserError(f"{folder} has format {record['format']}; this version reads format {FORMAT}.")
+        if record["format"] not in (1, FORMAT):
+            raise UserError(f"{folder} has format {record['format']}; this version reads formats 1 and {FORMAT}.")
         if not isinstance(record["weights_sha256"], str | None):
             raise UserError("the checksum of the weights is no text.")
-        return VAEConfig.from_json(json.dumps(record["config"])), record["weights_sha256"]
+        read = RunConfig.from_first_format if record["format"] == 1 else RunConfig.from_dict
+        return read(record["config"]), record["weights_sha256"]
     except UserError as error:
         raise UserError(f"{folder}/config.json: {error}") from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -273,13 +299,13 @@ def load_run(name_or_path: str | os.PathLike[str]) -> Run:
     try:
         if _sha256(path) != checksum:
             raise UserError(f"the weights in {folder} are damaged: their checksum differs from config.json.")
-        trust.check_size(path, parameters(config))
+        trust.check_size(path, parameters(config.model))
         metrics = read_metrics(folder)
         history = _from_csv(trust.own_file(folder, "history.csv").read_text("utf-8"))
-        encodings = trust.read_encodings(trust.own_file(folder, "encodings.npz"), config.latent_dim)
+        encodings = trust.read_encodings(trust.own_file(folder, "encodings.npz"), config.model.latent_dim)
     except (OSError, ValueError, TypeError, csv.Error) as error:
         raise error if isinstance(error, UserError) else UserError(f"{folder} is damaged: {error}.") from None
-    model = VAE(config)
+    model = VAE.from_model_config(config.model)
     trust.load_weights(model, path)
     return Run(folder, config, model, history, metrics, encodings)
 
