@@ -14,8 +14,8 @@ demo: .venv/ready
 	@epochs=$(EPOCHS); \
 	if [ -z "$$epochs" ]; then epochs=$$($(BIN)/python -c "$$DEMO_EPOCHS" 2>/dev/null || echo 20); fi; \
 	set -x; $(BIN)/python train_VAE.py --data mnist --epochs $$epochs --latent-dimensions 2 --out pickles/demo --overwrite
-	$(BIN)/python -m vae_lib manifold pickles/demo --out img/demo.png
-	$(BIN)/python -m vae_lib animate pickles/demo --out img/demo.gif
+	$(BIN)/vae manifold pickles/demo --out img/demo.png
+	$(BIN)/vae animate pickles/demo --out img/demo.gif
 	@echo "The run is in pickles/demo, its manifold in img/demo.png, its spiral in img/demo.gif."
 
 # COVERAGE: further options for pytest.
@@ -42,7 +42,7 @@ bench: .venv-bench/ready
 
 # The runs that the project ships, on no image of the bundled samples; then their numbers. Hours; needs the full data.
 TRAIN := $(BIN)/python train_VAE.py
-EVALUATE := $(BIN)/python -m vae_lib evaluate --record
+RECORD := $(BIN)/python -m tools.record
 RUNS := mnist_2 fashion_mnist_2 faces_2 faces_6 faces_10 mnist_dynamic_2 mnist_dynamic_20
 pretrain: .venv/ready
 	$(TRAIN) --data mnist --latent-dimensions 2 --epochs 40 --batch-size 100 --hidden-units 384 --augment-encoder --hold-out-sample --out pickles/mnist_2
@@ -56,31 +56,30 @@ pretrain: .venv/ready
 
 # Every number in the runs' metrics.json that training did not write, and the scoreboard.
 numbers: .venv/ready
-	for run in mnist_2 mnist_dynamic_2; do $(EVALUATE) $$run --samples 50 || exit 1; done
-	for run in $(filter-out mnist%,$(RUNS)); do $(EVALUATE) $$run --samples 50 --no-exact || exit 1; done
-	$(EVALUATE) mnist_dynamic_20 --samples 50 5000
-	for run in $(RUNS); do $(EVALUATE) $$run --samples 50 --no-exact --images 1000 || exit 1; done
-	for run in $(RUNS); do $(EVALUATE) $$run --samples 50 --no-exact --source sample || exit 1; done
+	for run in mnist_2 mnist_dynamic_2; do $(RECORD) $$run --samples 50 || exit 1; done
+	for run in $(filter-out mnist%,$(RUNS)); do $(RECORD) $$run --samples 50 --no-exact || exit 1; done
+	$(RECORD) mnist_dynamic_20 --samples 50 5000
+	for run in $(RUNS); do $(RECORD) $$run --samples 50 --no-exact --images 1000 || exit 1; done
+	for run in $(RUNS); do $(RECORD) $$run --samples 50 --no-exact --source sample || exit 1; done
 	$(BIN)/python -m tools.plain_recipe $(filter-out mnist%,$(RUNS))
-	$(BIN)/python -m vae_lib scoreboard --write README.md
+	$(BIN)/python -m tools.scoreboard docs/scoreboard.md
 
 # The pictures in img/, from the shipped runs.
 gallery: .venv/ready
 	for run in $(filter-out mnist_dynamic%,$(RUNS)); do \
 	  name=vae_$$run; case $$run in *mnist_2) name=$${name%_2};; esac; \
-	  $(BIN)/python -m vae_lib manifold $$run --out img/$$name.png || exit 1; \
-	  $(BIN)/python -m vae_lib animate $$run --out img/$$name.gif || exit 1; \
+	  $(BIN)/vae manifold $$run --out img/$$name.png || exit 1; \
+	  $(BIN)/vae animate $$run --out img/$$name.gif || exit 1; \
 	done
 	for run in $(RUNS); do \
-	  $(BIN)/python -m vae_lib reconstruct $$run --count 60 || exit 1; \
-	  $(BIN)/python -m vae_lib samples $$run --count 60 || exit 1; \
+	  $(BIN)/vae reconstruct $$run --count 60 || exit 1; \
+	  $(BIN)/vae samples $$run --count 60 || exit 1; \
 	done
 
 # The pages in docs/, which open from disk or from any static host.
 EXPLORERS := $(filter-out mnist_dynamic%,$(RUNS))
 explorers: .venv/ready
-	for run in $(EXPLORERS); do $(BIN)/python -m vae_lib export-html $$run --out docs/$$run.html || exit 1; done
-	$(BIN)/python -m vae_lib export-index $(EXPLORERS) --out docs
+	$(BIN)/python -m tools.build_site $(EXPLORERS)
 
 # Execute the notebooks and save them with their outputs.
 notebooks: .venv/ready
@@ -92,10 +91,9 @@ lab: .venv/ready
 lint: .venv/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-# The table of bad inputs and damaged runs in CONTRIBUTING.md.
+# docs/bad-input.md: every bad input and damaged run with its answer.
 catalogue: .venv/ready
-	CATALOGUE=1 $(BIN)/python -m pytest -q tests/faults/test_bad_input.py tests/faults/test_bad_files.py \
-	  --deselect tests/faults/test_bad_input.py::test_the_catalogue_in_the_handbook_is_complete
+	$(BIN)/python -m tests.faults.catalogue
 
 # The pins, from the bounds in pyproject.toml; needs uv.
 requirements:
@@ -107,7 +105,7 @@ requirements:
 	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	@touch $@
 
-.venv/ready: requirements.txt
+.venv/ready: requirements.txt pyproject.toml
 	@$(PYTHON) -c "import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))" || { \
 	  echo "Python 3.11, 3.12 or 3.13 is needed, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || echo missing);" \
 	    "name one that you have, for example: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 2; }

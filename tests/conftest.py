@@ -46,13 +46,18 @@ def small(data: ImageData, train: int = 400, test: int = 100) -> ImageData:
     )
 
 
-@pytest.fixture(scope="session")
-def small_run(sample, tmp_path_factory) -> Path:
-    """A run trained for two short epochs; tests read it, none changes it."""
+def make_small_run(folder: Path) -> Path:
+    """A run trained for two short epochs."""
     from vae_lib.runs.lifecycle import train_run
 
     config = RunConfig.from_flat(latent_dim=2, epochs=2, num_filters=8, hidden_units=32)
-    return train_run(config, small(sample), tmp_path_factory.mktemp("runs") / "small")
+    return train_run(config, small(load_data("mnist", source="sample")), folder)
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory) -> Path:
+    """Tests read this run, none changes it."""
+    return make_small_run(tmp_path_factory.mktemp("runs") / "small")
 
 
 @pytest.fixture(scope="session")

@@ -115,7 +115,7 @@ def test_bad_tool_input_gets_one_sentence_and_status_2(arguments, small_run, tmp
     status = exit_status(cli.main, arguments)
     captured = capsys.readouterr()
     assert status == 2
-    assert captured.err.startswith("python -m vae_lib")
+    assert captured.err.startswith("vae")
     assert captured.err.count("\n") == 1
     assert not list(tmp_path.iterdir())
 

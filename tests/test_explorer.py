@@ -117,16 +117,15 @@ def test_the_mean_of_the_likelihood_is_named():
 
 
 def test_the_commands_write_pages(small_run, tmp_path, capsys):
-    assert main(["export-html", str(small_run), "--out", str(tmp_path / "small.html"), "--examples", "3"]) == 0
-    assert main(["export-index", str(small_run), "--out", str(tmp_path)]) == 0
+    assert main(["export", str(small_run), "--out", str(tmp_path / "small.html"), "--examples", "3"]) == 0
+    export.write_page(tmp_path / "index.html", export.index_page({"small.html": load_run(small_run)}))
     assert len(content((tmp_path / "small.html").read_text())["examples"]["codes"]) == 3
     assert 'href="small.html"' in (tmp_path / "index.html").read_text()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["index.html", "small.html"]
     capsys.readouterr()
-    assert exit_status(main, ["export-html", str(small_run), "--out", str(tmp_path / "small.html" / "x.html")]) == 2
-    assert exit_status(main, ["export-html", str(small_run), "--examples", "0"]) == 2
-    assert exit_status(main, ["export-index", "nothing_like_it"]) == 2
-    assert capsys.readouterr().err.count("\n") == 3
+    assert exit_status(main, ["export", str(small_run), "--out", str(tmp_path / "small.html" / "x.html")]) == 2
+    assert exit_status(main, ["export", str(small_run), "--examples", "0"]) == 2
+    assert capsys.readouterr().err.count("\n") == 2
 
 
 @pytest.mark.parametrize("name", SHIPPED)

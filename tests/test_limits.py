@@ -36,7 +36,7 @@ def test_what_cannot_fit_is_refused_and_what_takes_long_is_said(monkeypatch, cap
     limits.check(config, 100_000)
     assert "hours on these processors" in capsys.readouterr().err
     monkeypatch.setattr(limits, "memory", lambda: 1e9)
-    with pytest.raises(UserError, match="and the machine has 1: lower --im-dim"):
+    with pytest.raises(UserError, match="and the machine has 1 GB: lower the image size"):
         limits.check(config, 100_000)
 
 
@@ -48,7 +48,7 @@ def test_a_folder_for_temporary_files_is_needed(monkeypatch, tmp_path):
 
 def test_images_that_cannot_fit_are_refused_before_they_are_decoded():
     many = np.broadcast_to(np.zeros([1, 28, 28, 1], np.uint8), [10**9, 28, 28, 1])
-    with pytest.raises(UserError, match="lower --im-dim"):
+    with pytest.raises(UserError, match="lower the image size"):
         sources.resize_all(many, 1024)
 
 

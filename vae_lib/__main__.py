@@ -4,4 +4,4 @@ import sys
 
 from vae_lib.cli import main
 
-sys.exit(main())
+sys.exit(main(prog="python -m vae_lib"))

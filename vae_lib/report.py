@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vae_lib.config import ModelConfig, RunConfig
-from vae_lib.errors import UserError
 from vae_lib.evaluation import Report
 
 PIXELS = {"threshold": "thresholded at 0.5", "dynamic": "dynamically binarized", "none": "grey, dequantized"}
@@ -153,12 +152,3 @@ def scoreboard(runs: Mapping[str, tuple[RunConfig, Mapping[str, Any]]]) -> str:
                 f"| **{-test['elbo']:.1f}** +- {test['elbo_error']:.1f} | **{test['bits_per_pixel']:.3f}** | {other} |"
             )
     return "\n".join(lines) + "\n"
-
-
-def between_marks(text: str, tables: str) -> str:
-    """A Markdown text with ``tables`` between its scoreboard's marks; raises `UserError` where it has none."""
-    head, mark, rest = text.partition("<!-- scoreboard -->\n")
-    _, end, tail = rest.partition("<!-- end -->")
-    if not (mark and end):
-        raise UserError("the file has no lines <!-- scoreboard --> and <!-- end --> to write between.")
-    return head + mark + tables + end + tail

@@ -17,7 +17,7 @@ def nothing(folder: Path) -> None:
 
 
 class Case(NamedTuple):
-    """A command line for 'train' (train_VAE.py) or 'tools' (python -m vae_lib); RUN stands for a small run."""
+    """A command line for 'train' (train_VAE.py) or 'tools' (vae); RUN stands for a small run."""
 
     door: str
     arguments: list[str]
@@ -25,7 +25,7 @@ class Case(NamedTuple):
 
     @property
     def name(self) -> str:
-        program = {"train": "train_VAE.py", "tools": "python -m vae_lib"}[self.door]
+        program = {"train": "train_VAE.py", "tools": "vae"}[self.door]
         what = "" if self.prepare is nothing else f" ({self.prepare.__doc__})"
         words = (
             argument if len(argument) < 60 else f"{argument[:9]}... ({len(argument)})" for argument in self.arguments
@@ -188,7 +188,7 @@ def _tools() -> Iterator[Case]:
     yield Case("tools", [])
     yield Case("tools", ["manifld", "RUN"])
     yield Case("tools", ["list", "surplus"])
-    commands = ("manifold", "animate", "evaluate", "samples", "reconstruct", "export-html")
+    commands = ("manifold", "animate", "evaluate", "samples", "reconstruct", "export")
     for command in commands:
         yield Case("tools", [command])
         yield Case("tools", [command, "no_such_run"])
@@ -220,11 +220,10 @@ def _tools() -> Iterator[Case]:
         yield Case("tools", ["evaluate", "RUN", "--images", value])
         yield Case("tools", ["evaluate", "RUN", "--samples", value])
     yield Case("tools", ["evaluate", "RUN", "--source", "nowhere"])
-    yield Case("tools", ["scoreboard", "--write", "own"], existing_run)
-    yield Case("tools", ["scoreboard", "--write", "own"], plain_file)
-    yield Case("tools", ["scoreboard", "--write", "missing.md"])
+    yield Case("tools", ["train"])
+    yield Case("tools", ["train", "-l", "0"])
+    yield Case("tools", ["resume"])
+    yield Case("tools", ["resume", "no_such_run"])
+    yield Case("tools", ["resume", "RUN"])
     for value in ("0", "-1", "x"):
-        yield Case("tools", ["export-html", "RUN", "--examples", value])
-    yield Case("tools", ["export-index"])
-    yield Case("tools", ["export-index", "no_such_run"])
-    yield Case("tools", ["export-index", "RUN", "--out", "own"], plain_file)
+        yield Case("tools", ["export", "RUN", "--examples", value])

@@ -1,4 +1,4 @@
-"""The two doors: ``train_VAE.py`` trains, ``python -m vae_lib`` works with what was trained.
+"""What each command does; ``train_VAE.py`` is ``vae train`` under its documented name.
 
 Only the standard library is imported until a command runs, so that ``--help`` answers at once.
 """
@@ -9,11 +9,11 @@ import argparse
 import functools
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vae_lib.cli.flags import resuming_parser, tools_parser, training_parser
+from vae_lib.cli.flags import main_parser, resuming_parser, training_parser
 from vae_lib.config import RunConfig
 from vae_lib.errors import UserError, one_line
 
@@ -34,31 +34,42 @@ def _guarded(prog: str, command: Callable[[argparse.Namespace], None], args: arg
     return 0
 
 
+def main(argv: Sequence[str] | None = None, prog: str = "vae") -> int:
+    """``vae`` and, with another ``prog``, ``python -m vae_lib``; returns the exit status."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    args = main_parser(COMMANDS, prog).parse_args(argv)
+    args.command = shlex.join([*prog.split(), *argv])
+    args.next_steps = {"resume": f"{prog} resume", "draw": f"{prog} manifold"}
+    return _guarded(args.prog, args.run_command, args)
+
+
 def train_main(argv: Sequence[str] | None = None) -> int:
-    """The door of ``train_VAE.py``; returns the exit status."""
+    """``train_VAE.py``; returns the exit status."""
     argv = list(sys.argv[1:] if argv is None else argv)
     resuming = any(word.split("=")[0] == "--resume" for word in argv) and not {"-h", "--help"} & set(argv)
     args = (resuming_parser() if resuming else training_parser()).parse_args(argv)
     args.command = shlex.join(["python3", "train_VAE.py", *argv])
+    args.next_steps = {"resume": "python3 train_VAE.py --resume", "draw": "python -m vae_lib manifold"}
     return _guarded("train_VAE.py", _resume if resuming else _train, args)
 
 
+# What a parsed command line holds beside the settings of a run.
+NO_SETTINGS = {"strategy", "out", "overwrite", "command", "resume", "run_command", "prog", "next_steps"}
+
+
 def _train(args: argparse.Namespace) -> None:
-    options = vars(args) | {}
-    strategy_name, out, overwrite, command, _ = (
-        options.pop(name) for name in ("strategy", "out", "overwrite", "command", "resume")
-    )
-    config = RunConfig.from_flat(**options)
+    settings = {name: value for name, value in vars(args).items() if name not in NO_SETTINGS}
+    config = RunConfig.from_flat(**settings)
 
     from vae_lib.runs import limits
     from vae_lib.runs.distribution import make_strategy
     from vae_lib.runs.lifecycle import train_run
 
-    strategy = make_strategy(strategy_name)  # first: it must come before all else in TensorFlow
+    strategy = make_strategy(args.strategy)  # first: it must come before all else in TensorFlow
     limits.check(config, 1)  # the weights alone, before any image is read
     data = _load(config)
-    train = functools.partial(train_run, config, data, out, overwrite=overwrite, command=command)
-    _run(train, config, strategy)
+    train = functools.partial(train_run, config, data, args.out, overwrite=args.overwrite, command=args.command)
+    _run(train, config, strategy, args.next_steps)
 
 
 def _resume(args: argparse.Namespace) -> None:
@@ -70,7 +81,7 @@ def _resume(args: argparse.Namespace) -> None:
     folder = find_unfinished(args.resume)
     config, _ = read_config(folder)
     data = _load(config)
-    _run(functools.partial(resume_run, folder, data), config, strategy)
+    _run(functools.partial(resume_run, folder, data), config, strategy, args.next_steps)
 
 
 def _load(config: RunConfig) -> Any:
@@ -80,7 +91,7 @@ def _load(config: RunConfig) -> Any:
     return load_data(asked.name, config.model.im_dim, source=asked.source, hold_out_sample=asked.hold_out_sample)
 
 
-def _run(train: Callable[..., Any], config: RunConfig, strategy: Any) -> None:
+def _run(train: Callable[..., Any], config: RunConfig, strategy: Any, next_steps: Mapping[str, str]) -> None:
     """Train with a progress bar, and say where the run is and how to go on with it."""
     from vae_lib.cli.progress import EpochBars
     from vae_lib.runs.lifecycle import Interrupted
@@ -92,21 +103,15 @@ def _run(train: Callable[..., Any], config: RunConfig, strategy: Any) -> None:
     except Interrupted as stop:
         bars.abandon()
         name = shlex.quote(display_name(stop.folder))
-        raise KeyboardInterrupt(f"saved; go on with: python3 train_VAE.py --resume {name}") from None
+        raise KeyboardInterrupt(f"saved; go on with: {next_steps['resume']} {name}") from None
     name = shlex.quote(display_name(folder))
-    print(f"saved {folder}; draw its manifold with: python -m vae_lib manifold {name}")
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The door of ``python -m vae_lib``; returns the exit status."""
-    args = tools_parser(COMMANDS).parse_args(argv)
-    return _guarded(args.prog, args.run_command, args)
+    print(f"saved {folder}; draw its manifold with: {next_steps['draw']} {name}")
 
 
 def _list(args: argparse.Namespace) -> None:
     from vae_lib.runs.store import list_runs
 
-    print("\n".join(list_runs()) or "no runs yet: train one with train_VAE.py")
+    print("\n".join(list_runs()) or "no runs yet: train one first")
 
 
 def _manifold(args: argparse.Namespace) -> None:
@@ -148,7 +153,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     from vae_lib import report
     from vae_lib.data.loading import load_data
     from vae_lib.evaluation import evaluate
-    from vae_lib.runs.store import load_run, record_numbers
+    from vae_lib.runs.store import load_run
 
     for k in args.samples:
         _count("--samples", k)
@@ -167,30 +172,6 @@ def _evaluate(args: argparse.Namespace) -> None:
         "nothing is off."
     ]:
         print(f"verdict: {line}")
-    if args.record:
-        part = "sample" if data.source == "sample" else "test"
-        section = part if args.images is None else f"{part}_{len(images)}"
-        print(f"recorded as {section!r} in {record_numbers(run.path, section, numbers)}")
-
-
-def _scoreboard(args: argparse.Namespace) -> None:
-    from vae_lib import report
-    from vae_lib.runs.folders import write_atomically
-    from vae_lib.runs.store import find_run, list_runs, read_config, read_metrics
-
-    folders = {name: find_run(name) for name in list_runs()}
-    try:
-        tables = report.scoreboard({name: (read_config(f)[0], read_metrics(f)) for name, f in folders.items()})
-    except (KeyError, TypeError) as error:
-        raise UserError(f"a run's metrics.json lacks numbers ({error}): measure it with evaluate --record.") from None
-    if args.write is None:
-        print(tables, end="")
-        return
-    path = Path(args.write)
-    try:
-        write_atomically(path, report.between_marks(path.read_text("utf-8"), tables).encode())
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot write the scoreboard to {path}: {error}.") from None
 
 
 def _samples(args: argparse.Namespace) -> None:
@@ -225,7 +206,7 @@ def _write_tiles(run: Any, kind: str, picture: Any, args: argparse.Namespace, fi
     print(f"wrote {figures.write_image(out, figures.enlarge(picture, scale))}")
 
 
-def _export_html(args: argparse.Namespace) -> None:
+def _export(args: argparse.Namespace) -> None:
     from vae_lib.data.loading import load_data
     from vae_lib.page import export
     from vae_lib.runs.store import load_run
@@ -240,15 +221,6 @@ def _export_html(args: argparse.Namespace) -> None:
     print(f"wrote {export.write_page(args.out or f'{run.path.name}.html', page)} ({len(page) / 1e6:.1f} MB)")
 
 
-def _export_index(args: argparse.Namespace) -> None:
-    from vae_lib.page import export
-    from vae_lib.runs.store import load_run
-
-    runs = [load_run(name) for name in args.runs]
-    page = export.index_page({f"{run.path.name}.html": run for run in runs})
-    print(f"wrote {export.write_page(Path(args.out) / 'index.html', page)}")
-
-
 def _count(flag: str, value: int) -> int:
     if not 1 <= value <= MOST:
         raise UserError(f"{flag} must be from 1 to {MOST:,}, not {value:,}.")
@@ -256,13 +228,13 @@ def _count(flag: str, value: int) -> int:
 
 
 COMMANDS = {
-    "samples": _samples,
-    "reconstruct": _reconstruct,
+    "train": _train,
+    "resume": _resume,
     "list": _list,
-    "evaluate": _evaluate,
-    "scoreboard": _scoreboard,
     "manifold": _manifold,
     "animate": _animate,
-    "export-html": _export_html,
-    "export-index": _export_index,
+    "evaluate": _evaluate,
+    "samples": _samples,
+    "reconstruct": _reconstruct,
+    "export": _export,
 }

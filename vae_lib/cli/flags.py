@@ -1,4 +1,4 @@
-"""The flags of ``train_VAE.py`` and of ``python -m vae_lib``, as tables. Only the standard library is imported."""
+"""The flags of every command, as tables. Only the standard library is imported."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ FURTHER: list[Row] = [
     ("--out", str, None, "FOLDER", "the run's folder (default: a new one under pickles/)"),
 ]
 STRATEGY: Row = ("--strategy", str, "none", "NAME", "'none', 'mirrored' (all devices) or 'multi-worker' (TF_CONFIG)")
+TRAIN = "Train a variational auto-encoder and save it as a run under pickles/."
 RESUME = "go on with an interrupted run; takes no other flag but --strategy"
 
 # What manifold and animate share.
@@ -80,10 +81,8 @@ def _add(group: Any, rows: Iterable[Row]) -> None:
         group.add_argument(name, type=kind, default=default, metavar=metavar, help=text)
 
 
-def training_parser() -> Parser:
-    """The parser of ``train_VAE.py``: the documented interface, and a group of further options."""
-    text = "Train a variational auto-encoder and save it as a run under pickles/."
-    parser = Parser(prog="train_VAE.py", description=text, formatter_class=_Help)
+def _add_training(parser: Parser) -> Any:
+    """The documented interface of training, and the group of further options, which is returned."""
     _add(parser, DOCUMENTED)
     latent: dict[str, Any] = {"type": int, "required": True, "dest": "latent_dim", "metavar": "D"}
     required = parser.add_argument_group("required named arguments")
@@ -94,7 +93,13 @@ def training_parser() -> Parser:
     text = "let the encoder, and not the decoder, learn from altered copies of the images too"
     further.add_argument("--augment-encoder", action="store_true", help=text)
     further.add_argument("--overwrite", action="store_true", help="replace the run in --out")
-    further.add_argument("--resume", metavar="RUN", help=RESUME)
+    return further
+
+
+def training_parser() -> Parser:
+    """The parser of ``train_VAE.py``: `vae train` with a ``--resume`` of its own."""
+    parser = Parser(prog="train_VAE.py", description=TRAIN, formatter_class=_Help)
+    _add_training(parser).add_argument("--resume", metavar="RUN", help=RESUME)
     return parser
 
 
@@ -106,9 +111,9 @@ def resuming_parser() -> Parser:
     return parser
 
 
-def tools_parser(commands: Mapping[str, Command]) -> Parser:
-    """The parser of ``python -m vae_lib``; ``commands`` holds the function of each command."""
-    parser = Parser(prog="python -m vae_lib", description="Pictures and numbers of trained runs.")
+def main_parser(commands: Mapping[str, Command], prog: str) -> Parser:
+    """The parser of ``vae``; ``commands`` holds the function of each command."""
+    parser = Parser(prog=prog, description="Variational auto-encoders: train them, look at them, measure them.")
     group = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
 
     def add(name: str, text: str, rows: Iterable[Row] = (), *, takes_run: bool = True) -> Parser:
@@ -119,20 +124,19 @@ def tools_parser(commands: Mapping[str, Command]) -> Parser:
         _add(sub, rows)
         return sub
 
+    _add_training(add("train", TRAIN[:1].lower() + TRAIN[1:-1], takes_run=False))
+    resume = add("resume", "go on with an interrupted run", [STRATEGY], takes_run=False)
+    resume.add_argument("resume", metavar="RUN", help="a run's name under pickles/, or its folder")
     add("list", "list the runs under pickles/", takes_run=False)
-    board = add("scoreboard", "print the numbers of the runs under pickles/ as Markdown tables", takes_run=False)
-    text = "put the tables between the lines <!-- scoreboard --> and <!-- end --> of a Markdown file instead"
-    board.add_argument("--write", metavar="FILE", help=text)
     rows: list[Row] = [
         ("--images", int, None, "N", "only the first N test images"),
-        ("--source", str, "auto", "SOURCE", "where the test images come from, as for train_VAE.py"),
+        ("--source", str, "auto", "SOURCE", "where the test images come from, as for training"),
     ]
     numbers = add("evaluate", "measure a run on test images, in nats per image", rows)
     text = "importance samples of each bound, for example 1 50 5000 (default: 50)"
     numbers.add_argument("--samples", type=int, nargs="*", default=[50], metavar="K", help=text)
     text = "skip the integration of log p(x) that is possible with 2 latent dimensions"
     numbers.add_argument("--no-exact", action="store_true", help=text)
-    numbers.add_argument("--record", action="store_true", help="keep the numbers in the run's metrics.json")
 
     png: Row = ("--out", str, None, "FILE", "where to write (default: img/RUN.png)")
     gif: Row = ("--out", str, None, "FILE", "where to write (default: img/RUN.gif)")
@@ -152,13 +156,10 @@ def tools_parser(commands: Mapping[str, Command]) -> Parser:
         "where to write (default: beside the others, under img/)",
     )
     add("samples", "draw images decoded from the prior", [seed, *SIZE, out])
-    source: Row = ("--source", str, "auto", "SOURCE", "where the test images come from, as for train_VAE.py")
+    source: Row = ("--source", str, "auto", "SOURCE", "where the test images come from, as for training")
     add("reconstruct", "draw test images beside their reconstructions", [source, *SIZE, out])
     page: Row = ("--out", str, None, "FILE", "where to write (default: RUN.html)")
     count: Row = ("--examples", int, 20, "N", "how many test images to put in")
-    sample: Row = ("--source", str, "sample", "SOURCE", "where the test images come from, as for train_VAE.py")
-    add("export-html", "write a run as one HTML file with sliders that works offline", [page, count, sample])
-    folder: Row = ("--out", str, ".", "FOLDER", "the folder of the exported pages")
-    index = add("export-index", "write index.html beside exported pages", [folder], takes_run=False)
-    index.add_argument("runs", nargs="+", metavar="RUN", help="a run that was exported as RUN.html")
+    sample: Row = ("--source", str, "sample", "SOURCE", "where the test images come from, as for training")
+    add("export", "write a run as one HTML file with sliders that works offline", [page, count, sample])
     return parser

@@ -83,7 +83,7 @@ def check_room(n: int, im_dim: int, channels: int = 1) -> None:
     if needed > there:
         raise UserError(
             f"{n:,} images of {im_dim} x {im_dim} pixels take {needed / 1e9:,.0f} GB of memory while they are decoded "
-            f"and the machine has {there / 1e9:.0f}: lower --im-dim."
+            f"and the machine has {there / 1e9:.0f} GB: lower the image size."
         )
 
 

@@ -121,8 +121,8 @@ def _saved_as_far_as_possible(partial: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error).splitlines()[0]
         raise Fault(
-            f"cannot write to {partial} ({reason}); once that is solved, "
-            f"go on from the last checkpoint with: train_VAE.py --resume {store.display_name(partial)}"
+            f"cannot write to {partial} ({reason}); its last checkpoint is kept: resume the run "
+            f"{store.display_name(partial)} once there is room."
         ) from None
 
 
@@ -149,8 +149,8 @@ def _complete(
         if getattr(strategy, "cluster_resolver", None) is None:
             raise
         raise WorkerLost(
-            f"another worker is gone ({type(error).__name__}), so this one stops too; "
-            f"start all workers again with: python3 train_VAE.py --resume {store.display_name(partial)}"
+            f"another worker is gone ({type(error).__name__}), so this one stops too: "
+            f"resume the run {store.display_name(partial)} on every worker."
         ) from None
     if interrupted:
         raise Interrupted(partial)

@@ -67,8 +67,8 @@ def check(config: RunConfig, n_images: int) -> None:
     needed, there = training_bytes(config, n_images), memory()
     if needed > there:
         raise UserError(
-            f"this training needs about {needed / 1e9:,.0f} GB of memory and the machine has {there / 1e9:.0f}: "
-            "lower --im-dim, --num-filters, --hidden-units or --batch-size."
+            f"this training needs about {needed / 1e9:,.0f} GB of memory and the machine has {there / 1e9:.0f} GB: "
+            "lower the image size, the filters, the hidden units or the batch size."
         )
     try:
         with tempfile.TemporaryFile() as file:  # TensorFlow writes the code of its graphs there

@@ -294,7 +294,7 @@ def load_run(name_or_path: str | os.PathLike[str]) -> Run:
     folder = find_run(name_or_path)
     config, checksum = read_config(folder)
     if checksum is None:
-        raise UserError(f"{folder} is not finished: train_VAE.py --resume {folder} continues it.")
+        raise UserError(f"{folder} is not finished: resume it first.")
     path = trust.own_file(folder, WEIGHTS)
     try:
         if _sha256(path) != checksum:

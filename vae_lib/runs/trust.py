@@ -7,6 +7,7 @@ themselves. None of that is followed.
 from __future__ import annotations
 
 import os
+import re
 import zipfile
 from pathlib import Path
 
@@ -96,4 +97,5 @@ def _check_group(group: h5py.Group, room: int, seen: set[int]) -> int:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return re.sub(r"<(\w+) name=[^>]*>", r"a \1", line)  # a layer's name holds a running number

@@ -1,0 +1,107 @@
+"""The public API as a user meets it: from a checkout, in a notebook, and from an installed wheel."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbclient
+import nbformat
+import pytest
+import yaml
+
+from tests.conftest import ROOT, run_python
+
+BLOCK = ROOT / "tests" / "api_block.py"
+SAYS = "Run('mine': mnist, 2 latent dimensions) Explorer(2 latent dimensions)"
+
+
+def test_from_a_checkout(tmp_path):
+    result = run_python(str(BLOCK), cwd=tmp_path, VAE_LIB_HOME=str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == SAYS
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["log.csv", "mine.keras", "pickles"]
+
+
+def test_in_a_notebook(tmp_path, monkeypatch):
+    monkeypatch.setenv("VAE_LIB_HOME", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    cells = [nbformat.v4.new_code_cell(part) for part in BLOCK.read_text().split("\n\n")]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    resources = {"metadata": {"path": str(tmp_path)}}
+    nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3", resources=resources).execute()
+    assert notebook.cells[-1].outputs[-1].text.strip() == SAYS
+
+
+# ---- Real installations, in an environment of their own: make torture ----------------------------------------
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory) -> Path:
+    """The folder of an empty environment into which the pins are installed as conda does it.
+
+    conda writes the pip section of environment.yml to a file beside it and gives that to one call of pip.
+    """
+    folder = tmp_path_factory.mktemp("environment")
+    for name in ("environment.yml", "requirements.txt"):
+        shutil.copy(ROOT / name, folder)
+    section = yaml.safe_load((folder / "environment.yml").read_text())["dependencies"][-1]["pip"]
+    (folder / "section.txt").write_text("\n".join(section) + "\n")
+    subprocess.run([sys.executable, "-m", "venv", "empty"], cwd=folder, check=True)
+    pip(folder, "install", "-r", "section.txt")
+    return folder
+
+
+def pip(environment: Path, *arguments: str, cwd: Path | None = None) -> None:
+    command = [str(environment / "empty" / "bin" / "python"), "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    result = subprocess.run([*command, *arguments], cwd=cwd or environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+def copy_of_the_source(folder: Path) -> Path:
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder)
+    shutil.copytree(ROOT / "vae_lib", folder / "vae_lib", ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+@pytest.mark.torture
+def test_an_editable_install_beside_the_pins(environment, tmp_path):
+    source = copy_of_the_source(tmp_path)
+    pip(environment, "install", "--no-deps", "--no-build-isolation", "-e", ".", cwd=source)
+    pip(environment, "check")
+    pip(environment, "uninstall", "-y", "vae-lib")
+
+
+@pytest.mark.torture
+def test_from_an_installed_wheel(environment, tmp_path):
+    """Outside of the checkout, in an empty folder: the block, and every command."""
+    (tmp_path / "source").mkdir()
+    (tmp_path / "here").mkdir()
+    source, here = copy_of_the_source(tmp_path / "source"), tmp_path / "here"
+    pip(environment, "wheel", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), ".", cwd=source)
+    pip(environment, "install", "--no-deps", str(next(tmp_path.glob("*.whl"))))
+    shutil.rmtree(source)
+    shutil.copy(BLOCK, here)
+    clean = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VAE_LIB_HOME")}
+
+    def run(program, *arguments):
+        command = [str(environment / "empty" / "bin" / program), *arguments]
+        result = subprocess.run(command, cwd=here, env=clean, capture_output=True, text=True, check=False, timeout=300)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    assert run("python", "api_block.py").splitlines()[-1] == SAYS
+    run(
+        "vae", "train", "-l", "2", "--source", "sample", "--epochs", "1", "--num-filters", "4", "--out", "pickles/small"
+    )
+    assert run("vae", "list").split() == ["mine", "small"]
+    assert run("python", "-m", "vae_lib", "list").split() == ["mine", "small"]
+    for command in (["manifold", "--tiles", "4"], ["animate", "--tiles", "4"], ["samples"]):
+        run("vae", command[0], "small", *command[1:])
+    for command in (["evaluate", "--images", "20", "--no-exact"], ["reconstruct"], ["export"]):
+        run("vae", command[0], "small", "--source", "sample", *command[1:])
+    made = sorted(str(path.relative_to(here)) for path in here.glob("img/*"))
+    assert made == ["img/reconstructions_small.png", "img/samples_small.png", "img/small.gif", "img/small.png"]
+    assert (here / "small.html").stat().st_size > 100_000

@@ -1,0 +1,23 @@
+"""Write the pages in docs/, one for each run, and their index: ``python -m tools.build_site RUN ...``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from vae_lib import cli, load_run
+from vae_lib.page import export
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+
+
+def main() -> None:
+    names = sys.argv[1:]
+    for name in names:
+        if status := cli.main(["export", name, "--out", str(DOCS / f"{name}.html")]):
+            sys.exit(status)
+    export.write_page(DOCS / "index.html", export.index_page({f"{name}.html": load_run(name) for name in names}))
+
+
+if __name__ == "__main__":
+    main()
