@@ -18,10 +18,11 @@ demo: .venv/ready
 	$(BIN)/vae animate pickles/demo --out img/demo.gif
 	@echo "The run is in pickles/demo, its manifold in img/demo.png, its spiral in img/demo.gif."
 
-# COVERAGE: further options for pytest.
+# The tests and the notebooks, but for what takes minutes or a browser. COVERAGE: further options for pytest.
 test: .venv/ready
 	$(BIN)/python -m pytest tests $(COVERAGE)
 	$(BIN)/python -m pytest notebooks
+	@echo "Left out: make torture (killed trainings, installations, fuzzing) and make test-browser (pages, JupyterLab)."
 
 # The tests, and the lines and branches of the package that they reach: 95 % where the full data sets are.
 coverage:
@@ -86,7 +87,7 @@ notebooks: .venv/ready
 	$(BIN)/python -m tools.execute_notebooks
 
 lab: .venv/ready
-	$(BIN)/jupyter lab --config=tools/jupyter_config.py --notebook-dir=notebooks
+	$(BIN)/jupyter lab --config=tools/jupyter_config.py --notebook-dir=notebooks --LabApp.default_url=/lab/tree/00_quickstart.ipynb
 
 lint: .venv/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

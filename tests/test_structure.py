@@ -81,6 +81,16 @@ def test_importing_tensorflow_through_the_package_is_quiet():
     assert (result.stdout, result.stderr) == ("", "")
 
 
+def test_what_the_owner_of_a_gpu_must_know_is_not_held_back(tmp_path, capsys):
+    from vae_lib.backend import about_gpus
+
+    messages = "oneDNN custom operations are on.\nCould not find cuda drivers, GPU will not be used.\n"
+    about_gpus(messages, driver=tmp_path / "nowhere")
+    assert capsys.readouterr().err == ""
+    about_gpus(messages, driver=tmp_path)
+    assert capsys.readouterr().err == "Could not find cuda drivers, GPU will not be used.\n"
+
+
 def pins():
     text = (ROOT / "requirements.txt").read_text()
     return dict(re.findall(r"^([a-z0-9._-]+)(?:\[[a-z0-9,-]+\])?==([^ ;\\]+)", text, re.MULTILINE | re.IGNORECASE))

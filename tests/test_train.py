@@ -10,14 +10,14 @@ from vae_lib import figures
 from vae_lib.augment import altered_copies
 from vae_lib.backend import keras, tf
 from vae_lib.config import RunConfig, TrainingConfig
-from vae_lib.data.loading import load_data
+from vae_lib.data.loading import ImageData, load_data
 from vae_lib.errors import UserError
 from vae_lib.model import VAE
 from vae_lib.optimization import Adam, kl_weight, learning_rate
 from vae_lib.runs.lifecycle import train_run
 from vae_lib.runs.store import load_run
 from vae_lib.trainer import Batch, Trainer, plan_epoch
-from vae_lib.training import State, run_epochs, train
+from vae_lib.training import State, run_epochs, split_validation, train
 
 SMALL = {"num_filters": 4, "hidden_units": 16}
 
@@ -304,3 +304,24 @@ def test_keras_callbacks_are_told_and_can_stop(sample, tmp_path):
 def test_an_unknown_setting_is_refused():
     with pytest.raises(UserError, match=r"train takes no such setting.*'epoch'"):
         train(VAE(2, **SMALL), np.zeros([4, 28, 28, 1], np.uint8), epoch=3)
+
+
+def test_validation_copies_no_training_images():
+    """A set too large for the memory is streamed with early stopping as well: only its tenth is copied."""
+
+    class Counted(np.ndarray):
+        taken = 0
+
+        def __getitem__(self, key):
+            part = super().__getitem__(key)
+            if isinstance(part, np.ndarray) and part.base is None:
+                Counted.taken += part.nbytes
+            return part
+
+    images = np.zeros([1000, 28, 28, 1], np.uint8)
+    data = ImageData(images.view(Counted), np.zeros(1000), images[:5], np.zeros(5), (), "array")
+    rows, held_out = split_validation(1000, TrainingConfig(patience=1))
+    assert sorted([*rows, *held_out]) == list(range(1000))
+    assert len(held_out) == 100
+    train(VAE(2, **SMALL), data, epochs=1, patience=1)
+    assert Counted.taken <= images.nbytes / 10

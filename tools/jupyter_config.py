@@ -1,5 +1,7 @@
 """Settings of the JupyterLab that ``make lab`` starts."""
 
+from pathlib import Path
+
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
 
 
@@ -19,3 +21,4 @@ c = get_config()  # noqa: F821
 c.ServerApp.kernel_websocket_connection_class = Undelayed
 c.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"  # nothing here asks the network
 c.LabApp.news_url = None
+c.LabApp.app_settings_dir = str(Path(__file__).parent / "lab_settings")  # does not ask about news either

@@ -1,7 +1,8 @@
 """TensorFlow and Keras, imported in one place, quietly, and set up to share the processor's cores well.
 
 TensorFlow's C++ libraries write about fifteen lines to stderr while they are imported, whatever
-``TF_CPP_MIN_LOG_LEVEL`` says. They are held back here; Python exceptions come through as always.
+``TF_CPP_MIN_LOG_LEVEL`` says. They are held back here, but for those about a GPU that the machine has; Python
+exceptions come through as always.
 
 By default TensorFlow cuts each operation into as many pieces as there are cores. The operations of a small network
 are too small for that: training is faster when each core works through a part of the batch by itself (`SHARDS` of
@@ -14,9 +15,11 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from pathlib import Path
+from typing import IO, TypeVar
 
 from tqdm import tqdm
 
@@ -26,16 +29,28 @@ Result = TypeVar("Result")
 
 @contextlib.contextmanager
 def _quiet_stderr() -> Iterator[None]:
-    """Send what C++ code writes to file descriptor 2 to the null device."""
+    """Hold back what C++ code writes to file descriptor 2, but for what the owner of a GPU must know."""
     sys.stderr.flush()
     saved = os.dup(2)
     try:
-        with open(os.devnull, "wb") as null:
-            os.dup2(null.fileno(), 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
+        temporary: IO[bytes] = tempfile.TemporaryFile()
+    except OSError:  # a full disk is somebody else's message
+        temporary = open(os.devnull, "w+b")
+    with temporary as held_back:
+        os.dup2(held_back.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+        held_back.seek(0)
+        about_gpus(held_back.read().decode(errors="replace"))
+
+
+def about_gpus(messages: str, driver: Path = Path("/proc/driver/nvidia")) -> None:
+    """Print the lines about GPUs on stderr where the machine has one, such as why it is not used."""
+    if driver.exists():
+        print(*(line for line in messages.splitlines() if "GPU" in line or "CUDA" in line), sep="\n", file=sys.stderr)
 
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -67,7 +67,13 @@ def spiral_frames(
     plane: str = "auto",
     scale: int = 1,
 ) -> np.ndarray:
-    """The tiles of `manifold` along `latent.spiral`, (n * n, H, W, C) uint8, each enlarged ``scale`` times."""
+    """The tiles of `manifold` along `latent.spiral`, (n * n, H, W, C) uint8, each enlarged ``scale`` times.
+
+    >>> import numpy as np
+    >>> from vae_lib import VAE, spiral_frames
+    >>> spiral_frames(VAE(latent_dim=2, num_filters=4), np.linspace(-2, 2, 4), scale=2).shape
+    (16, 56, 56, 1)
+    """
     if scale < 1:
         raise UserError(f"the scale must be at least 1, not {scale}.")
     values = latent.axis_values(TILES) if values is None else values
@@ -81,6 +87,11 @@ def reconstructions(model: VAE, images: np.ndarray, columns: int = 10) -> np.nda
     """Images beside what the model makes of them, uint8 (N, H, W, C) -> one picture.
 
     Each image stands, as the model sees it, to the left of its reconstruction.
+
+        >>> from vae_lib import VAE, load_data, reconstructions
+        >>> images = load_data("mnist", source="sample").test_images[:20]
+        >>> reconstructions(VAE(latent_dim=2, num_filters=4), images).shape
+        (56, 560, 1)
     """
     x = model.prepare_arrays(images, seed=EVALUATION_SEED)
     decoded = model.decode_arrays(model.encode_arrays(images, seed=EVALUATION_SEED).z_mean)
@@ -89,7 +100,12 @@ def reconstructions(model: VAE, images: np.ndarray, columns: int = 10) -> np.nda
 
 
 def samples(model: VAE, n: int = 100, *, seed: int = 0, columns: int = 10) -> np.ndarray:
-    """The means of ``n`` images decoded from the prior, as one picture."""
+    """The means of ``n`` images decoded from the prior, as one picture.
+
+    >>> from vae_lib import VAE, samples
+    >>> samples(VAE(latent_dim=2, num_filters=4), 20).shape
+    (56, 280, 1)
+    """
     return figures.tile(figures.to_bytes(model.sample(n, seed).numpy()), columns)
 
 

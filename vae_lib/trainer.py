@@ -66,8 +66,8 @@ class Trainer:
     instead of being held in memory, with the same results. In mode 'eager' every operation runs from Python, so
     breakpoints and prints in `train_step` and in the model work; in 'graph' the loop over the batches is one
     ``tf.function``; in 'xla' the gradients inside that loop are compiled as well. From one seed all three give
-    the same losses to float tolerance. The model must have been made in the scope of ``strategy``. Raises
-    `UserError`.
+    the same losses to float tolerance. ``rows`` are the indices of the images to learn from, by default
+    all. The model must have been made in the scope of ``strategy``. Raises `UserError`.
     """
 
     def __init__(
@@ -76,11 +76,13 @@ class Trainer:
         images: np.ndarray,
         config: TrainingConfig | None = None,
         *,
+        rows: np.ndarray | None = None,
         strategy: tf.distribute.Strategy | None = None,
         stream_above: int = STREAM_ABOVE,
     ) -> None:
         config = config or TrainingConfig(seed=model.config.seed)
-        if not len(images):
+        self.rows = np.arange(len(images)) if rows is None else rows
+        if not len(self.rows):
             raise UserError("there are no training images.")
         wanted = model.config.image_shape
         if images.shape[1:] != wanted or images.dtype != np.uint8:
@@ -94,7 +96,7 @@ class Trainer:
         self.model, self.config = model, config
         self.first_epoch, self.first_step = model.epochs_trained, model.steps_trained
         self.images = images if images.nbytes > stream_above else tf.constant(images)
-        self.steps_per_epoch = math.ceil(len(images) / config.batch_size)
+        self.steps_per_epoch = math.ceil(len(self.rows) / config.batch_size)
         self.total_steps = config.epochs * self.steps_per_epoch
         with self.strategy.scope():
             self.optimizer = Adam([variable.value for variable in model.trainable_variables])
@@ -246,7 +248,8 @@ class Trainer:
         With ``pause_every`` the loop also yields, with True, after each step whose number it divides. Raises
         `UserError` when a loss is not finite.
         """
-        plan = plan_epoch(len(self.images), self.config.batch_size, self.config.seed, self.first_epoch + epoch)
+        plan = plan_epoch(len(self.rows), self.config.batch_size, self.config.seed, self.first_epoch + epoch)
+        plan = plan._replace(indices=self.rows[plan.indices].astype(np.int32))
         tensors = (tf.constant(plan.indices), tf.constant(plan.weights))
         stream = self._stream(plan.indices[len(done) :]) if self.streaming else None
         first_step, losses, chunk = epoch * self.steps_per_epoch, done, 1  # the first call traces the graph
@@ -265,7 +268,7 @@ class Trainer:
     def epoch_row(self, losses: np.ndarray) -> Row:
         """The mean of an epoch's losses (steps, 2) in nats per image, each step weighing as many as it had."""
         sizes = np.full(self.steps_per_epoch, self.config.batch_size)
-        sizes[-1] -= sizes.sum() - len(self.images)
+        sizes[-1] -= sizes.sum() - len(self.rows)
         nll, kl = np.average(losses.astype(np.float64), axis=0, weights=sizes)
         return {"train_nll": float(nll), "train_kl": float(kl), "train_elbo": float(-(nll + kl))}
 

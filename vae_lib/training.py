@@ -128,12 +128,13 @@ def run_epochs(
     ``save`` is called with the state at every checkpoint, and once more when ``stopping`` says so, which also ends
     the training. With ``patience`` the model ends with the weights of its best validation epoch.
     """
-    images, validation = split_validation(data.train_images, config)
-    trainer = Trainer(model, images, config, strategy=strategy)
+    rows, held_out = split_validation(len(data.train_images), config)
+    trainer = Trainer(model, data.train_images, config, rows=rows, strategy=strategy)
+    validation = data.train_images[held_out] if len(held_out) else None
     state = state or State()
-    if state.n_images not in (0, len(images)):
-        raise UserError(f"the run was trained on {state.n_images} images, but there are {len(images)} now.")
-    state.n_images = len(images)
+    if state.n_images not in (0, len(rows)):
+        raise UserError(f"the run was trained on {state.n_images} images, but there are {len(rows)} now.")
+    state.n_images = len(rows)
     if state.variables:
         _assign(trainer.variables(), state.variables)
 
@@ -185,15 +186,15 @@ def _counted(model: VAE, state: State, trainer: Trainer) -> list[Row]:
     return state.history
 
 
-def split_validation(images: np.ndarray, config: TrainingConfig) -> tuple[np.ndarray, np.ndarray | None]:
-    """The images to learn from and, with ``patience``, a tenth of them for validation, chosen by the seed."""
+def split_validation(n_images: int, config: TrainingConfig) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of the images to learn from and, with ``patience``, of a tenth for validation, chosen by the seed."""
     if not config.patience:
-        return images, None
-    order = np.random.default_rng([config.seed, 2**31]).permutation(len(images))
-    n = max(1, len(images) // VALIDATION_SHARE)
-    if n >= len(images):
+        return np.arange(n_images), np.zeros(0, np.int64)
+    order = np.random.default_rng([config.seed, 2**31]).permutation(n_images)
+    n = max(1, n_images // VALIDATION_SHARE)
+    if n >= n_images:
         raise UserError("early stopping needs at least 2 training images.")
-    return images[np.sort(order[n:])], images[np.sort(order[:n])]
+    return np.sort(order[n:]), np.sort(order[:n])
 
 
 def _out_of_patience(state: State, config: TrainingConfig) -> bool:

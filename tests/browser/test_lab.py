@@ -192,3 +192,13 @@ def key_to_picture(page, image, handle, moves=100):
         time.sleep(0.1)  # ten moves a second, as a hand makes them
         page.wait_for_function("count => window.moves.length >= count", arg=i + 1, timeout=5000)
     return page.evaluate("window.moves")
+
+
+def test_nobody_is_asked_about_news(browser, lab):
+    url, token, _ = lab
+    page = browser.new_page()
+    page.goto(f"{url}lab/workspaces/news?token={token}")
+    page.wait_for_selector(".jp-Launcher", timeout=60_000)
+    page.wait_for_timeout(3000)
+    assert page.get_by_text("Jupyter news").count() == 0
+    page.close()

@@ -55,6 +55,10 @@ def load_data(
     ``im_dim`` is the side in pixels; ``source`` is 'auto', 'tfds', 'sample' or a folder of prepared TFDS data.
     ``hold_out_sample`` leaves every image of the bundled sample out of the training part, so that the sample
     is held-out data. Arrays from the cache are memory-mapped and read-only. Raises `UserError`.
+
+        >>> data = load_data("mnist", source="sample")
+        >>> data.train_images.shape, data.train_images.dtype, data.label_names[:3]
+        ((4000, 28, 28, 1), dtype('uint8'), ('0', '1', '2'))
     """
     return _load(name, im_dim, source, cache_dir, hold_out_sample)._replace(name=name)
 

@@ -158,6 +158,10 @@ def explorer_page(
     from the first ``encodings``, which it shows decoded. ``card`` is a table of what is worth knowing. ``map_side``
     limits the picture behind the map, in pixels, and with it the size of the page. Raises `UserError` for a decoder
     with layers that the page lacks.
+
+        >>> from vae_lib import VAE, explorer_page
+        >>> explorer_page(VAE(latent_dim=2, num_filters=4), map_side=112)[:15]
+        '<!doctype html>'
     """
     config = model.config
     kl = np.zeros(config.latent_dim)

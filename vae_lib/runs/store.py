@@ -208,6 +208,13 @@ def save_run(
     test set is encoded and measured, unless ``encodings`` and ``metrics`` are given. Raises `UserError` where the run
     exists and ``overwrite`` is not set, and for a model with networks of your own, which ``model.save("x.keras")``
     keeps.
+
+        >>> import tempfile
+        >>> from vae_lib import VAE, load_run, save_run
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = save_run(f"{folder}/mine", VAE(latent_dim=3, num_filters=4))
+        ...     load_run(path)
+        Run('mine': mnist, 3 latent dimensions)
     """
     if model.own_networks:
         raise UserError('a run holds the networks of this library: keep your own with model.save("mine.keras").')
@@ -290,7 +297,10 @@ def read_config(folder: Path) -> tuple[RunConfig, str | None]:
 
 
 def load_run(name_or_path: str | os.PathLike[str]) -> Run:
-    """A finished run by name or path, its weights checked against their checksum; raises `UserError`."""
+    """A finished run by name or path, its weights checked against their checksum; raises `UserError`.
+
+    A name is looked for under ``pickles/``: see `save_run` for an example.
+    """
     folder = find_run(name_or_path)
     config, checksum = read_config(folder)
     if checksum is None:
