@@ -33,9 +33,9 @@ def _quiet_stderr() -> Iterator[None]:
     sys.stderr.flush()
     saved = os.dup(2)
     try:
-        temporary: IO[bytes] = tempfile.TemporaryFile()
+        temporary: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115, closed by the with below
     except OSError:  # a full disk is somebody else's message
-        temporary = open(os.devnull, "w+b")
+        temporary = open(os.devnull, "w+b")  # noqa: SIM115
     with temporary as held_back:
         os.dup2(held_back.fileno(), 2)
         try:
