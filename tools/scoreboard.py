@@ -10,8 +10,8 @@ from pathlib import Path
 
 from vae_lib import list_runs
 from vae_lib.errors import UserError
+from vae_lib.files import write_atomically
 from vae_lib.report import scoreboard
-from vae_lib.runs.folders import write_atomically
 from vae_lib.runs.store import find_run, read_config, read_metrics
 
 START, END = "<!-- scoreboard -->\n", "<!-- end -->"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from matplotlib.lines import Line2D
 from PIL import Image
 
 from vae_lib.errors import UserError
+from vae_lib.files import write_atomically
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 2**28  # of a picture, or of all frames of an animation
@@ -79,14 +79,19 @@ def _squeeze(image: np.ndarray) -> np.ndarray:
     return image[..., 0] if image.shape[-1] == 1 else image
 
 
+def encoded(image: np.ndarray, suffix: str, **options: Any) -> bytes:
+    """An image (H, W, C) in [0, 1] or uint8 as the bytes of a picture file, such as '.png' or '.jpg'."""
+    content: Any = iio.imwrite("<bytes>", _squeeze(to_bytes(image)), extension=suffix, plugin="pillow", **options)
+    return bytes(content)
+
+
 def write_image(path: str | os.PathLike[str], image: np.ndarray) -> Path:
     """Write an image (H, W, C) in [0, 1] or uint8, complete or not at all; the suffix names the format."""
+    suffix = Path(path).suffix.lower()
     target = _writable(path)
-    if target.suffix.lower() not in SUFFIXES:
+    if suffix not in SUFFIXES:
         raise UserError(f"cannot write {target}: the name must end in one of {', '.join(SUFFIXES)}.")
-    with _staged(target) as staging:
-        iio.imwrite(staging, _squeeze(to_bytes(image)))
-    return target
+    return _write(target, encoded(image, suffix))
 
 
 def write_gif(path: str | os.PathLike[str], frames: np.ndarray, *, frame_ms: int = 40, loop: bool = True) -> Path:
@@ -99,14 +104,11 @@ def write_gif(path: str | os.PathLike[str], frames: np.ndarray, *, frame_ms: int
     target = _writable(path)
     for levels in GIF_LEVELS:
         steps = np.round(to_bytes(frames) * ((levels - 1) / 255))
-        images = _squeeze(np.round(steps * (255 / (levels - 1))).astype(np.uint8))
-        options: dict[str, Any] = {"duration": frame_ms, "loop": 0 if loop else 1, "plugin": "pillow"}
-        content: Any = iio.imwrite("<bytes>", images, extension=".gif", **options)
+        images = np.round(steps * (255 / (levels - 1))).astype(np.uint8)
+        content = encoded(images, ".gif", duration=frame_ms, loop=0 if loop else 1)
         if len(content) <= GIF_BYTES:
             break
-    with _staged(target) as staging:
-        staging.write_bytes(content)
-    return target
+    return _write(target, content)
 
 
 def _writable(path: str | os.PathLike[str]) -> Path:
@@ -120,17 +122,12 @@ def _writable(path: str | os.PathLike[str]) -> Path:
     return target
 
 
-@contextlib.contextmanager
-def _staged(target: Path) -> Iterator[Path]:
-    """A temporary name beside ``target`` that replaces it on success and is removed otherwise."""
-    staging = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
+def _write(target: Path, content: bytes) -> Path:
     try:
-        yield staging
-        staging.replace(target)
+        write_atomically(target, content)
     except OSError as error:
         raise UserError(f"cannot write {target}: {error.strerror or error}.") from None
-    finally:
-        staging.unlink(missing_ok=True)
+    return target
 
 
 # ---- matplotlib --------------------------------------------------------------------------------------------

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from statistics import NormalDist
 from typing import Any
 
 import ipywidgets as widgets
 import numpy as np
-from PIL import Image
 
 from vae_lib import figures, latent, pictures
 from vae_lib.backend import tf
@@ -23,10 +21,7 @@ SIDE = 280  # of the decoded image and of the map, in pixels on the screen
 
 def png(image: np.ndarray) -> bytes:
     """An image (H, W, C) in [0, 1] or uint8 as PNG, in its own size: the browser enlarges it."""
-    pixels = figures.to_bytes(image)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
+    return figures.encoded(image, ".png", compress_level=1)
 
 
 class Explorer(widgets.VBox):

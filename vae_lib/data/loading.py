@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import platformdirs
 
 from vae_lib.config import DATASETS
 from vae_lib.data import sources
@@ -146,10 +147,8 @@ def _without_sample(data: ImageData, name: str) -> ImageData:
 
 
 def default_cache_dir() -> Path:
-    """``VAE_LIB_CACHE``, or vae_lib under ``XDG_CACHE_HOME``, or ~/.cache/vae_lib."""
-    if own := os.environ.get("VAE_LIB_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vae_lib"
+    """``VAE_LIB_CACHE``, or the folder for vae_lib where the system keeps caches."""
+    return Path(os.environ.get("VAE_LIB_CACHE") or platformdirs.user_cache_dir("vae_lib", appauthor=False))
 
 
 def _fingerprint(prepared: Path) -> str:

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 import json
 import os
+import string
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from vae_lib import latent, pictures, report
+from vae_lib import figures, latent, pictures, report
 from vae_lib.backend import keras
 from vae_lib.data.loading import ImageData
 from vae_lib.errors import UserError
 from vae_lib.evaluation import kl_per_dimension
+from vae_lib.files import write_atomically
 from vae_lib.model import VAE, Encodings
 from vae_lib.networks import DepthToSpace
-from vae_lib.runs.folders import write_atomically
 from vae_lib.runs.store import Run
 
 PAGE = Path(__file__).parent
@@ -80,9 +79,7 @@ def packed_decoder(decoder: keras.Sequential) -> dict[str, Any]:
 
 def _data_uri(picture: np.ndarray) -> str:
     """A picture (H, W, C) uint8 as a data address, JPEG, about half of PNG's size or less."""
-    buffer = io.BytesIO()
-    Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture).save(buffer, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return f"data:image/jpeg;base64,{base64.b64encode(figures.encoded(picture, '.jpg', quality=80)).decode()}"
 
 
 def _plane(model: VAE, encodings: Encodings | None) -> dict[str, list[float]]:
@@ -252,10 +249,5 @@ def _asset(name: str) -> str:
 
 
 def _filled(template: str, parts: Mapping[str, str]) -> str:
-    """A template with every ``{{name}}`` replaced; what is put in is not searched again."""
-    text = _asset(template)
-    pieces: list[str] = []
-    for before in text.split("{{"):
-        name, found, after = before.partition("}}")
-        pieces.append(parts[name] + after if found and name in parts else ("{{" + before if pieces else before))
-    return "".join(pieces)
+    """A template with every ``$name`` replaced; what is put in is not searched again."""
+    return string.Template(_asset(template)).substitute(parts)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from vae_lib.errors import UserError
-from vae_lib.runs.folders import write_atomically
+from vae_lib.files import write_atomically
 from vae_lib.training import State
 
 FORMAT = 2

@@ -20,19 +20,6 @@ LOCK = ".lock"
 FILES = ("config.json", WEIGHTS, "history.csv", "metrics.json", "encodings.npz")
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace the file ``path`` by ``content``, or leave it as it was."""
-    staging = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(staging, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        staging.replace(path)
-    finally:
-        staging.unlink(missing_ok=True)
-
-
 @contextlib.contextmanager
 def locked(partial: Path) -> Iterator[None]:
     """Hold an unfinished run, so that no other process writes into it; raises `UserError` where one does.

@@ -29,9 +29,10 @@ from vae_lib import evaluation
 from vae_lib.config import DATASETS, DataConfig, RunConfig, TrainingConfig, no_duplicates
 from vae_lib.data.loading import ImageData
 from vae_lib.errors import Fault, UserError, one_of
+from vae_lib.files import write_atomically
 from vae_lib.model import VAE, Encodings
 from vae_lib.runs import trust
-from vae_lib.runs.folders import LOCK, check_replaceable, delete_run, locked, set_aside, write_atomically
+from vae_lib.runs.folders import LOCK, check_replaceable, delete_run, locked, set_aside
 from vae_lib.runs.limits import parameters
 from vae_lib.runs.trust import WEIGHTS
 from vae_lib.trainer import Row
