@@ -67,10 +67,10 @@ def refusal(damage: str, run: Path) -> str:
 
 
 def same(sentence: str, other: str) -> bool:
-    """Whether two sentences are equal but for the machine's memory and for quotes that argparse once used."""
+    """Whether two sentences are equal but for the machine's memory, places in a text, and quotes of argparse."""
 
     def plain(text: str) -> str:
-        return re.sub(r"the machine has \d+", "the machine has N", text).replace("'", "")
+        return re.sub(r"(the machine has|column|char|line) \d+", r"\1 N", text).replace("'", "")
 
     return plain(sentence) == plain(other)
 

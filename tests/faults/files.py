@@ -135,11 +135,8 @@ for title, change in {
     "an array of another shape": lambda file: replaced(file, np.zeros([3, 3], np.float32)),
     "an array of text": lambda file: replaced(file, np.array([b"abc", b"d"])),
     "an array missing": lambda file: file.__delitem__(first_array(file).name),
-    "a link into another file": lambda file: replaced(file, h5py.ExternalLink("/etc/hostname", "/")),
     "a link that leads nowhere": lambda file: replaced(file, h5py.SoftLink("/nowhere")),
-    "a group that contains itself": lambda file: file.__setitem__("again", file["/"]),
     "not a number among the weights": lambda file: first_array(file).__setitem__(..., np.nan),
-    "a surplus array of a terabyte": lambda file: file.create_dataset("big", (2**38,), "f4", chunks=(2**16,)),
 }.items():
     DAMAGES[f"{WEIGHTS}, signed, with {title}"] = rewritten(change)
 
@@ -152,6 +149,18 @@ def external_array(run: Path) -> None:
         name, shape = array.name, array.shape
         del file[name]
         file.create_dataset(name, shape, "f4", external=[("../outside.bin", 0, h5py.h5f.UNLIMITED)])
+    sign(run)
+
+
+@damage(f"{WEIGHTS}, signed, with a link into another file")
+def external_link(run: Path) -> None:
+    """The other file holds just what is missing, so that only the link itself can be what is refused."""
+    other = run.parent / "other.h5"
+    other.write_bytes((run / WEIGHTS).read_bytes())
+    with h5py.File(run / WEIGHTS, "a") as file:
+        name = first_array(file).name
+        del file[name]
+        file[name] = h5py.ExternalLink("../other.h5", name)
     sign(run)
 
 
