@@ -1,6 +1,7 @@
 """The public API as a user meets it: from a checkout, in a notebook, and from an installed wheel."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -74,24 +75,58 @@ def test_an_editable_install_beside_the_pins(environment, tmp_path):
     pip(environment, "uninstall", "-y", "vae-lib")
 
 
-@pytest.mark.torture
-def test_from_an_installed_wheel(environment, tmp_path):
-    """Outside of the checkout, in an empty folder: the block, and every command."""
-    (tmp_path / "source").mkdir()
-    (tmp_path / "here").mkdir()
-    source, here = copy_of_the_source(tmp_path / "source"), tmp_path / "here"
-    pip(environment, "wheel", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), ".", cwd=source)
-    pip(environment, "install", "--no-deps", str(next(tmp_path.glob("*.whl"))))
+@pytest.fixture(scope="module")
+def wheel(environment, tmp_path_factory) -> Path:
+    source = copy_of_the_source(tmp_path_factory.mktemp("source"))
+    pip(environment, "wheel", "--no-deps", "--no-build-isolation", "-w", str(environment), ".", cwd=source)
     shutil.rmtree(source)
-    shutil.copy(BLOCK, here)
+    return next(environment.glob("*.whl"))
+
+
+def runner(environment: Path, here: Path):
+    """A function that runs a program of an environment in the folder ``here`` and returns what it prints."""
     clean = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VAE_LIB_HOME")}
 
-    def run(program, *arguments):
+    def run(program: str, *arguments: str) -> str:
         command = [str(environment / "empty" / "bin" / program), *arguments]
         result = subprocess.run(command, cwd=here, env=clean, capture_output=True, text=True, check=False, timeout=300)
         assert result.returncode == 0, result.stderr
         return result.stdout
 
+    return run
+
+
+@pytest.mark.torture
+def test_the_oldest_tensorflow_and_tensorboard(wheel, tmp_path):
+    """The lower bounds of TensorFlow and Keras; everything else as in the pins."""
+    project, pins = ((ROOT / name).read_text() for name in ("pyproject.toml", "requirements.txt"))
+    oldest = {name: version for name, version in re.findall(r'"(tensorflow|keras)>=([\d.]+)', project)}
+    others = re.findall(r"^(?!tensorflow=|keras=)[\w.-]+==[^\\\n]+", pins, re.MULTILINE)
+    constraints = [f"{name}=={version}" for name, version in oldest.items()] + others
+    (tmp_path / "constraints.txt").write_text("\n".join(constraints) + "\n")
+    subprocess.run([sys.executable, "-m", "venv", "empty"], cwd=tmp_path, check=True)
+    pip(tmp_path, "install", "-c", "constraints.txt", f"vae-lib[tensorboard] @ {wheel.as_uri()}")
+    run = runner(tmp_path, tmp_path)
+    versions = run("python", "-c", "import tensorflow, keras; print(tensorflow.__version__, keras.__version__)").split()
+    assert all(found.startswith(wanted) for found, wanted in zip(versions, oldest.values(), strict=True))
+    shutil.copy(BLOCK, tmp_path)
+    assert run("python", "api_block.py").splitlines()[-1] == SAYS
+    (tmp_path / "watched.py").write_text(
+        "import keras\n"
+        "from vae_lib import VAE, load_data, train\n"
+        "digits = load_data('mnist', source='sample').train_images\n"
+        "train(VAE(2, num_filters=4), digits, epochs=1, callbacks=[keras.callbacks.TensorBoard('logs')])\n"
+    )
+    run("python", "watched.py")
+    assert list(tmp_path.glob("logs/train/events.*"))
+
+
+@pytest.mark.torture
+def test_from_an_installed_wheel(environment, wheel, tmp_path):
+    """Outside of the checkout, in an empty folder: the block, and every command."""
+    here, run = tmp_path, runner(environment, tmp_path)
+    pip(environment, "install", "--no-deps", str(wheel))
+    shutil.copy(BLOCK, here)
     assert run("python", "api_block.py").splitlines()[-1] == SAYS
     run(
         "vae", "train", "-l", "2", "--source", "sample", "--epochs", "1", "--num-filters", "4", "--out", "pickles/small"

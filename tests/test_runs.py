@@ -200,3 +200,12 @@ def test_a_run_with_own_networks_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"model.save\("):
         save_run(tmp_path / "run", VAE(2, decoder=decoder, num_filters=2, hidden_units=4))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lack_of_memory_is_not_taken_for_a_damaged_file(small_run, monkeypatch):
+    def full(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(VAE, "load_weights", full)
+    with pytest.raises(MemoryError):
+        load_run(small_run)

@@ -292,6 +292,7 @@ def test_keras_callbacks_are_told_and_can_stop(sample, tmp_path):
     assert rows[0] == "epoch,kl,loss,nll,val_kl,val_loss,val_nll"
     assert float(rows[2].split(",")[5]) == pytest.approx(-history[1]["test_elbo"])
     assert told.model is vae
+    assert told.model.optimizer is None  # which TensorBoard looks at
 
     impatient = keras.callbacks.EarlyStopping(monitor="val_loss", patience=1, min_delta=1e9)
     assert len(train(vae, data, epochs=9, callbacks=[impatient])) == 2

@@ -87,6 +87,7 @@ class VAE(keras.Model):
         if config.likelihood == "gaussian":
             start = keras.initializers.Constant(-2.0)
             self.raw_log_sigma = self.add_weight(shape=(), initializer=start, name="log_sigma")
+        self.optimizer: Any = None  # Keras callbacks look for it, and only compile() sets it
         self.epochs_trained = self.steps_trained = 0  # where the next training goes on with its noise
         self._graphs: dict[str, Any] = {}
         self.built = True
