@@ -1,9 +1,9 @@
 """Altered copies of training images, from which the encoder learns and the decoder does not.
 
-An encoder that has seen each image many times knows the codes of those images, and misses by much on new ones: most
+An encoder that has seen each image many times knows the codes of those images and is far off on new ones: most
 of the distance between the ELBO of training and of test images is its error, not the decoder's. Shifted, turned and
-stretched copies are new images to infer a code for. The decoder must not learn from them, because the model is one of
-the data and not of its copies; pickles/README.md has the measurements.
+stretched copies are new images to infer a code for. The decoder must not learn from them, because it is to model
+the data and not the copies; pickles/README.md has the measurements.
 """
 
 from __future__ import annotations

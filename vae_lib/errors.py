@@ -28,7 +28,7 @@ class WorkerLost(Fault):
 
 
 def one_of(what: str, value: object, choices: tuple[str, ...]) -> None:
-    """Return nothing if ``value`` is among ``choices``; raise `UserError` with the nearest match otherwise."""
+    """Raise `UserError`, with the nearest match, unless ``value`` is among ``choices``."""
     if value in choices:
         return
     near = difflib.get_close_matches(str(value), choices, n=1)

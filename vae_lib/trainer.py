@@ -19,7 +19,7 @@ from vae_lib.optimization import Adam, kl_weight, learning_rate
 
 Row = dict[str, float]  # one line of a history: the epoch and its numbers in nats per image
 CHUNK_SECONDS = 0.5  # how long the graph runs before Python sees the losses and can be interrupted
-STREAM_ABOVE = 4 * 2**30  # bytes of images; more than that is streamed from disk
+STREAM_ABOVE = 4 * 2**30  # bytes of images; beyond that, batches are read from the array as they are needed
 
 
 class Plan(NamedTuple):
@@ -110,7 +110,7 @@ class Trainer:
 
     @property
     def streaming(self) -> bool:
-        """Whether images are streamed from disk."""
+        """Whether each chunk of images is read from the array (a file, where it is mapped) when it is needed."""
         return isinstance(self.images, np.ndarray)
 
     def variables(self) -> list[tf.Variable]:

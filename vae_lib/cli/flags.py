@@ -31,7 +31,7 @@ FURTHER: list[Row] = [
     ("--precision", str, "float32", "NAME", f"of the layers' arithmetic: {', '.join(PRECISIONS)}"),
     ("--schedule", str, "cosine", "NAME", f"of the learning rate: {', '.join(SCHEDULES)}"),
     ("--hidden-units", int, 256, "N", "units of the dense layers"),
-    ("--patience", int, 0, "EPOCHS", "stop after so many without a better validation ELBO, keep the best; 0: never"),
+    ("--patience", int, 0, "EPOCHS", "stop after this many without a better validation ELBO, keep the best; 0: never"),
     ("--checkpoint-every", int, 0, "STEPS", "checkpoint within epochs too; 0: after each epoch only"),
     ("--source", str, "auto", "SOURCE", "'auto', 'tfds', 'sample', or a folder that TensorFlow Datasets prepared"),
     ("--out", str, None, "FOLDER", "the run's folder (default: a new one under pickles/)"),

@@ -15,7 +15,7 @@ class EpochBars:
         self._bar: tqdm | None = None
 
     def report(self, epoch: int, done: int, steps: int, loss: float) -> None:
-        """Hear that ``done`` of the ``steps`` of ``epoch`` are over, with the mean loss so far."""
+        """Show that ``done`` of the ``steps`` of ``epoch`` are over, with the mean loss so far."""
         if self._bar is None:
             title = f"epoch {epoch + 1}/{self._epochs}"
             # Nothing is drawn where stderr is not a terminal: a log keeps the line of each epoch.
@@ -30,7 +30,7 @@ class EpochBars:
             self._bar = None
 
     def close(self, row: Row) -> None:
-        """Hear that an epoch is over."""
+        """Show the numbers of a finished epoch."""
         self.abandon()
         print(
             f"epoch {row['epoch']:.0f}/{self._epochs}: test ELBO {row['test_elbo']:.2f} nats "

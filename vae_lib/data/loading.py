@@ -131,7 +131,7 @@ def _image_data(splits: sources.Splits, source: str) -> ImageData:
 
 
 def _without_sample(data: ImageData, name: str) -> ImageData:
-    """``data`` less every training image that is in the bundled sample; of faces, whoever the sample shows."""
+    """``data`` without the images of the bundled sample; of faces, without every person that the sample shows."""
     if name == "faces":
         people = sources.sample_people()
         shown = np.array([sources.hashed_name(name) in people for name in data.label_names])
