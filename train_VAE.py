@@ -3,7 +3,10 @@
 
 import sys
 
-from vae_lib.cli import train_main
-
 if __name__ == "__main__":
-    sys.exit(train_main())
+    try:
+        from vae_lib.cli import train_main
+
+        sys.exit(train_main())
+    except KeyboardInterrupt:  # before the command has begun
+        sys.exit(130)

@@ -63,7 +63,7 @@ def small_run(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def full_data() -> Path:
     """The folder of prepared TFDS data sets; without one the test is skipped."""
-    folder = sources.tfds_dir()
+    folder, _ = sources.tfds_dir()
     if not all(sources.prepared_folder(name, folder) for name in sources.TFDS_BUILDERS):
         pytest.skip("the full data sets are not prepared: set TFDS_DATA_DIR")
     return folder

@@ -193,9 +193,17 @@ def test_the_cache_is_keyed_by_size_and_by_the_prepared_data(prepared, tmp_path)
     assert prepared == [("mnist", 28), ("mnist", 16), ("mnist", 28)]
 
 
-def test_the_cache_serves_when_the_prepared_data_is_gone(prepared, tmp_path, capsys):
+def test_the_cache_serves_when_the_prepared_data_is_gone_but_never_for_a_folder_that_was_named(
+    prepared, tmp_path, monkeypatch
+):
     load_data("mnist")
     shutil.rmtree(tmp_path / "tfds")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"not prepared under .*empty"):
+        load_data("mnist", source=tmp_path / "empty")
+    assert load_data("mnist").source == "sample"  # TFDS_DATA_DIR names the folder that is gone
+    monkeypatch.delenv("TFDS_DATA_DIR")
+    monkeypatch.setenv("HOME", str(tmp_path))
     assert load_data("mnist").source == "tfds"
     assert len(prepared) == 1
 

@@ -116,7 +116,7 @@ def test_a_gaussian_for_images_that_are_half_black_is_found_out():
     codes = np.full([8, 8, 1], 0.5, np.float32)
     codes[:, :4] = 1 / 512
 
-    def decode_logits(z):
+    def decode_logits(z, training=False):
         logits = np.log(codes / (1 - codes))
         return tf.repeat(tf.constant(logits[None]), tf.shape(z)[0], axis=0)
 

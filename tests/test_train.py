@@ -17,7 +17,7 @@ from vae_lib.optimization import Adam, kl_weight, learning_rate
 from vae_lib.runs.lifecycle import train_run
 from vae_lib.runs.store import load_run
 from vae_lib.trainer import Batch, Trainer, plan_epoch
-from vae_lib.training import State, run_epochs, split_validation, train
+from vae_lib.training import State, prepare_training, run_epochs, split_validation, train
 
 SMALL = {"num_filters": 4, "hidden_units": 16}
 
@@ -70,7 +70,8 @@ def test_the_filled_up_batch_counts_its_real_images_only(sample):
         trainer = Trainer(VAE(2, **SMALL), images, TrainingConfig(batch_size=size, mode="eager"))
         epsilon, _ = trainer.model.noise(16, tf.constant([0, 0]))
         batch = tf.gather(tf.constant(images), np.arange(size) % 10)
-        losses = trainer.train_step(batch, tf.constant(weights, tf.float32), tf.constant(0), epsilon[:size], None)
+        share = tf.constant(weights / weights.sum(), tf.float32)
+        losses = trainer.train_step(Batch(batch, share, epsilon[:size], None), tf.constant(0))
         steps.append((losses.numpy(), trainer.model.get_weights()))
     np.testing.assert_allclose(steps[0][0], steps[1][0], rtol=1e-5)
     for a, b in zip(steps[0][1], steps[1][1], strict=True):
@@ -210,8 +211,9 @@ def test_early_stopping_needs_images_to_spare(sample):
 
 def test_a_checkpoint_of_another_architecture_is_refused(sample):
     state = State(n_images=60, variables=[np.zeros(3)])
+    trainer, held_out = prepare_training(VAE(2, **SMALL), small(sample, 60, 20), TrainingConfig())
     with pytest.raises(UserError, match="another architecture"):
-        run_epochs(VAE(2, num_filters=2, hidden_units=4), small(sample, 60, 20), TrainingConfig(), state=state)
+        run_epochs(trainer, small(sample, 60, 20), held_out, state=state)
 
 
 def test_the_kl_weight_can_start_at_nothing():
@@ -222,9 +224,11 @@ def test_the_kl_weight_can_start_at_nothing():
 
 def test_images_of_another_shape_or_type_are_refused():
     model = VAE(2, num_filters=4, hidden_units=8)
-    for images in (np.zeros([4, 28, 28], np.uint8), np.zeros([4, 28, 28, 1]), np.zeros([4, 32, 32, 1], np.uint8)):
-        with pytest.raises(UserError, match=r"uint8 images \(N, 28, 28, 1\), not"):
+    for images in (np.zeros([4, 28, 28], np.uint8), np.zeros([4, 32, 32, 1], np.uint8)):
+        with pytest.raises(UserError, match=r"must have the shape \(N, 28, 28, 1\), not"):
             Trainer(model, images)
+    with pytest.raises(UserError, match=r"uint8.* or floats from 0 to 1, not int64"):
+        Trainer(model, np.zeros([4, 28, 28, 1], np.int64))
 
 
 def test_a_folder_named_from_here_is_found_from_elsewhere(tmp_path, monkeypatch):

@@ -70,7 +70,7 @@ def refine(picture: np.ndarray, patch: np.ndarray, start: np.ndarray, rng: np.ra
 def main() -> None:
     import tensorflow_datasets as tfds
 
-    folder = sources.prepared_folder("faces", sources.tfds_dir())
+    folder = sources.prepared_folder("faces", sources.tfds_dir()[0])
     if folder is None:
         sys.exit("the full data set is needed: set TFDS_DATA_DIR.")
     examples = list(tfds.as_numpy(tfds.builder_from_directory(folder).as_dataset(split="train")))

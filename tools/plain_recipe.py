@@ -10,11 +10,10 @@ from __future__ import annotations
 import sys
 
 from benchmarks.peers_tensorflow import make_vae
-from vae_lib.config import TrainingConfig
 from vae_lib.data.loading import load_data
 from vae_lib.evaluation import evaluate_elbo
 from vae_lib.runs.store import find_run, read_config, record_numbers
-from vae_lib.training import run_epochs
+from vae_lib.training import train
 
 RECIPE = {"batch_size": 32, "learning_rate": 1e-4, "schedule": "constant", "beta_start": 1.0}
 
@@ -24,9 +23,9 @@ def main() -> None:
         own, _ = read_config(find_run(name))
         data = load_data(own.data.name, own.model.im_dim, hold_out_sample=own.data.hold_out_sample)
         model = make_vae(True, own.model.latent_dim, own.model.im_dim, likelihood=own.model.likelihood)
-        config = TrainingConfig(epochs=own.training.epochs, **RECIPE)
-        run_epochs(model, data, config, after_epoch=lambda row: print(row["epoch"], row["test_elbo"], flush=True))
-        numbers = evaluate_elbo(model, data.test_images) | {"epochs": config.epochs} | RECIPE
+        epochs = own.training.epochs
+        train(model, data, epochs=epochs, verbose=True, **RECIPE)
+        numbers = evaluate_elbo(model, data.test_images) | {"epochs": epochs} | RECIPE
         print(name, numbers, record_numbers(find_run(name), "plain_recipe", numbers))
 
 

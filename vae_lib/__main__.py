@@ -2,6 +2,9 @@
 
 import sys
 
-from vae_lib.cli import main
+try:
+    from vae_lib.cli import main
 
-sys.exit(main(prog="python -m vae_lib"))
+    sys.exit(main(prog="python -m vae_lib"))
+except KeyboardInterrupt:  # before the command has begun
+    sys.exit(130)

@@ -30,8 +30,13 @@ Result = TypeVar("Result")
 @contextlib.contextmanager
 def _quiet_stderr() -> Iterator[None]:
     """Hold back what C++ code writes to file descriptor 2, but for what the owner of a GPU must know."""
-    sys.stderr.flush()
-    saved = os.dup(2)
+    try:
+        with contextlib.suppress(AttributeError, ValueError):  # no standard error, or a closed one
+            sys.stderr.flush()
+        saved = os.dup(2)
+    except OSError:  # nobody hears it anyway
+        yield
+        return
     try:
         temporary: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115, closed by the with below
     except OSError:  # a full disk is somebody else's message

@@ -131,12 +131,16 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where the images come from: a name in `DATASETS` or a folder, what was asked for and what was found."""
+    """Where the images come from: a name in `DATASETS` or a folder, what was asked for and what was found.
+
+    A model that was trained on images from elsewhere has an empty ``name``.
+    """
 
     name: str = "mnist"
     source: str = "auto"
     found: str = ""  # the `ImageData.source` that training used
     hold_out_sample: bool = False
+    fingerprint: str = ""  # of all images and labels, so that others are noticed; empty in old runs
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -199,7 +203,7 @@ class RunConfig:
     def from_first_format(cls, values: Any) -> RunConfig:
         """A config from the flat list of settings that a run of format 1 holds; raises `UserError`."""
         names = {f.name for part in (ModelConfig, TrainingConfig, DataConfig) for f in dataclasses.fields(part)}
-        names = names - {"image_shape", "name", "found"} | {"im_dim", "channels", "data", "data_source"}
+        names = names - {"image_shape", "name", "found", "fingerprint"} | {"im_dim", "channels", "data", "data_source"}
         _check_keys(values, names, "the config")
         return cls.from_flat(**values)
 

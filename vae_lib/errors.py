@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import sys
 
@@ -37,5 +38,6 @@ def one_of(what: str, value: object, choices: tuple[str, ...]) -> None:
 
 
 def notice(text: str) -> None:
-    """One line on stderr."""
-    print(f"vae_lib: {text}", file=sys.stderr, flush=True)
+    """One line on stderr, where there is one that takes it: a log that is full or gone stops nothing."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        print(f"vae_lib: {one_line(text)}", file=sys.stderr, flush=True)

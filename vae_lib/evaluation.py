@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from vae_lib import marginal
+from vae_lib.arrays import as_images
 from vae_lib.backend import tf
 from vae_lib.data.loading import ImageData
 from vae_lib.model import VAE
@@ -19,21 +20,22 @@ GAP_IMAGES = 500  # images whose best Gaussian is searched for
 Report = dict[str, Any]
 
 
-def mean_and_error(values: np.ndarray) -> tuple[float, float]:
-    """The mean of (N,) values and its standard error, accumulated in double precision."""
+def mean_and_error(values: np.ndarray) -> tuple[float, float | None]:
+    """The mean of (N,) values and its standard error, in double precision; that of a single value is unknown, None."""
     values = np.asarray(values, np.float64)
-    return float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 0.0
+    return float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
 
 
-def evaluate_elbo(model: VAE, images: np.ndarray, *, seed: int = EVALUATION_SEED) -> dict[str, float]:
-    """The ELBO of uint8 images (N, H, W, C) and its terms: means and standard errors in nats per image.
+def evaluate_elbo(model: VAE, images: np.ndarray, *, seed: int = EVALUATION_SEED) -> Report:
+    """The ELBO of images (N, H, W, C) and its terms: means and standard errors in nats per image.
 
     One sample of z per image, the KL in closed form; the noise is fixed by ``seed``. ``nll`` is also known as the
     distortion and ``kl`` as the rate (Alemi et al. 2018). For grey pixels ``bits_per_pixel`` is the negative ELBO of
     the 8-bit image: with dequantized pixels, the density times the width of a grey level, 1/256, bounds its
     probability from below (Theis et al. 2016).
     """
-    result: dict[str, float] = {}
+    images = as_images(images, model.config.image_shape)
+    result: Report = {}
     for name, values in model.elbo_arrays(images, seed=seed)._asdict().items():
         result[name], result[f"{name}_error"] = mean_and_error(values)
     if model.config.binarize == "none":
@@ -115,7 +117,7 @@ def evaluate(
     seed: int = EVALUATION_SEED,
     progress: bool = False,
 ) -> Report:
-    """Everything that can be said of a model on uint8 test images (N, H, W, C), as JSON values in nats per image.
+    """Everything that can be said of a model on test images (N, H, W, C), as JSON values in nats per image.
 
     Always the ELBO, the codes and the calibration of the first 1,000 images' pixels; ``samples`` adds importance-
     weighted bounds with so many samples each; ``exact`` adds log p(x) by integration and the split of its distance
@@ -128,6 +130,7 @@ def evaluate(
         >>> round(found["elbo"] + found["nll"] + found["kl"], 3)
         0.0
     """
+    images = as_images(images, model.config.image_shape)
     x = model.prepare_arrays(images, seed=seed)
     report: Report = {"images": len(images), "seed": seed, "noise_samples": 1}
     report |= evaluate_elbo(model, images, seed=seed)

@@ -14,12 +14,12 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from PIL import Image
 
-from vae_lib.errors import UserError
-from vae_lib.files import write_atomically
+from vae_lib.errors import Fault, UserError
+from vae_lib.files import user_path, write_atomically
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 2**28  # of a picture, or of all frames of an animation
-MIN_FRAME_MS = 20  # viewers show anything shorter much slower
+MIN_FRAME_MS, MAX_FRAME_MS = 20, 655_350  # viewers show anything shorter much slower; a GIF holds nothing longer
 GIF_LEVELS = (128, 64, 32)  # of grey; 128 in place of 256 takes a quarter off the file and cannot be seen
 GIF_BYTES = 8_000_000  # fewer levels are used for what would be larger, because pages refuse to show it
 
@@ -41,9 +41,13 @@ def use_style() -> None:
 
 
 def to_bytes(images: np.ndarray) -> np.ndarray:
-    """Images in [0, 1] as 0..255, any shape, uint8; uint8 images are returned as they are."""
+    """Images in [0, 1] as 0..255, any shape, uint8; uint8 images are returned as they are. Raises `UserError`."""
     if images.dtype == np.uint8:
         return images
+    if not np.issubdtype(images.dtype, np.floating) or not np.isfinite(images).all():
+        raise UserError(
+            f"a picture is made of uint8 or of finite floats from 0 to 1, not of {images.dtype} like these."
+        )
     return np.round(np.clip(images, 0.0, 1.0) * 255).astype(np.uint8)
 
 
@@ -81,14 +85,20 @@ def _squeeze(image: np.ndarray) -> np.ndarray:
 
 def encoded(image: np.ndarray, suffix: str, **options: Any) -> bytes:
     """An image (H, W, C) in [0, 1] or uint8 as the bytes of a picture file, such as '.png' or '.jpg'."""
-    content: Any = iio.imwrite("<bytes>", _squeeze(to_bytes(image)), extension=suffix, plugin="pillow", **options)
+    try:
+        content: Any = iio.imwrite("<bytes>", _squeeze(to_bytes(image)), extension=suffix, plugin="pillow", **options)
+    except (OSError, ValueError, OverflowError) as error:  # a side that the format has no number for, for example
+        if isinstance(error, UserError):
+            raise
+        size = " x ".join(map(str, image.shape))
+        raise UserError(f"a picture of {size} cannot be kept as {suffix}: {error}; use .png.") from None
     return bytes(content)
 
 
 def write_image(path: str | os.PathLike[str], image: np.ndarray) -> Path:
     """Write an image (H, W, C) in [0, 1] or uint8, complete or not at all; the suffix names the format."""
-    suffix = Path(path).suffix.lower()
     target = _writable(path)
+    suffix = target.suffix.lower()
     if suffix not in SUFFIXES:
         raise UserError(f"cannot write {target}: the name must end in one of {', '.join(SUFFIXES)}.")
     return _write(target, encoded(image, suffix))
@@ -99,9 +109,13 @@ def write_gif(path: str | os.PathLike[str], frames: np.ndarray, *, frame_ms: int
 
     Raises `UserError` under 20 ms, which viewers replace by a much longer time, or where it can't be written.
     """
-    if frame_ms < MIN_FRAME_MS or frame_ms % 10:
-        raise UserError(f"a frame takes a multiple of 10 ms, at least {MIN_FRAME_MS}, not {frame_ms}.")
+    if not MIN_FRAME_MS <= frame_ms <= MAX_FRAME_MS or frame_ms % 10:
+        raise UserError(f"a frame takes a multiple of 10 ms, from {MIN_FRAME_MS} to {MAX_FRAME_MS:,}, not {frame_ms}.")
+    if not len(frames):
+        raise UserError("an animation needs at least one frame.")
     target = _writable(path)
+    if target.suffix.lower() != ".gif":
+        raise UserError(f"cannot write {target}: the name of an animation must end in .gif.")
     for levels in GIF_LEVELS:
         steps = np.round(to_bytes(frames) * ((levels - 1) / 255))
         images = np.round(steps * (255 / (levels - 1))).astype(np.uint8)
@@ -112,7 +126,7 @@ def write_gif(path: str | os.PathLike[str], frames: np.ndarray, *, frame_ms: int
 
 
 def _writable(path: str | os.PathLike[str]) -> Path:
-    target = Path(path)
+    target = user_path(path, "a picture's file")
     if target.is_dir():
         raise UserError(f"cannot write {target}: it is a folder.")
     try:
@@ -126,7 +140,7 @@ def _write(target: Path, content: bytes) -> Path:
     try:
         write_atomically(target, content)
     except OSError as error:
-        raise UserError(f"cannot write {target}: {error.strerror or error}.") from None
+        raise Fault(f"cannot write {target}: {error.strerror or error}.") from None
     return target
 
 

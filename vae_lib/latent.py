@@ -12,6 +12,7 @@ from vae_lib.errors import UserError
 Array = np.ndarray
 DEFAULT_QUANTILES = (0.025, 0.975)
 MAX_TILES = 1000
+MAX_EXTENT = 1000
 
 
 def axis_values(n: int, *, extent: float | None = None, quantiles: tuple[float, float] | None = None) -> Array:
@@ -26,8 +27,8 @@ def axis_values(n: int, *, extent: float | None = None, quantiles: tuple[float, 
     if extent is not None and quantiles is not None:
         raise UserError("give either an extent or quantiles, not both.")
     if extent is not None:
-        if not (np.isfinite(extent) and extent > 0):
-            raise UserError(f"the range must be a positive number of standard deviations, not {extent}.")
+        if not 0 < extent <= MAX_EXTENT:
+            raise UserError(f"the range must be above 0 and at most {MAX_EXTENT:,} standard deviations, not {extent}.")
         return np.linspace(-extent, extent, n) if n > 1 else np.zeros(1)
     low, high = quantiles or DEFAULT_QUANTILES
     if not 0 < low < high < 1:

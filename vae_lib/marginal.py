@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vae_lib.arrays import as_codes, as_prepared, check_count, check_seed
 from vae_lib.backend import keras, parallel_map, tf
 from vae_lib.errors import UserError
 from vae_lib.losses import LOG_2PI, gaussian_kl
@@ -48,8 +49,8 @@ def importance_weighted_bound(
     grows with K from the ELBO towards log p(x). The noise is a function of ``seed`` and of ``samples``. In place of
     the encoder's q(z | x) other Gaussians can be given as ``posterior``, arrays (N, D): every one gives a bound.
     """
-    if samples < 1:
-        raise UserError(f"the number of importance samples must be at least 1, not {samples}.")
+    samples, seed = check_count(samples, "the number of importance samples"), check_seed(seed)
+    x = as_prepared(x, model.config.image_shape)
     at_once = max(1, DECODED_AT_ONCE // math.prod(x.shape[1:]))
     chunk = min(samples, at_once)
     images = max(1, min(500, at_once // chunk))
@@ -127,8 +128,9 @@ def _base(model: VAE, x: np.ndarray) -> np.ndarray:
 
 def log_joint(model: VAE, x: np.ndarray, z: np.ndarray) -> np.ndarray:
     """log p(x, z) of every image with every code of a plane, (N, H, W, C), (K, 2) -> (N, K) float64."""
+    x = as_prepared(x, model.config.image_shape)
     flat = x.reshape(len(x), -1).astype(np.float64)
-    slope, offset = _points(model)(z)
+    slope, offset = _points(model)(as_codes(z, 2))
     return flat @ slope.T - offset - _base(model, flat)[:, None]
 
 
@@ -151,6 +153,7 @@ def exact_log_px(model: VAE, x: np.ndarray, *, tolerance: float = 0.02, progress
     """
     if model.config.latent_dim != 2:
         raise UserError(f"log p(x) is integrated over 2 latent dimensions; this model has {model.config.latent_dim}.")
+    x = as_prepared(x, model.config.image_shape)
     flat = x.reshape(len(x), -1).astype(np.float64)
     points = _points(model)
     z_mean = _encode(model, x)
@@ -252,6 +255,7 @@ def best_gaussian(model: VAE, x: np.ndarray, *, steps: int = 150, progress: str 
     what this encoder misses of it (the amortization gap): Cremer, Li and Duvenaud 2018. For two dimensions. The
     ascent starts from the encoder's Gaussian and from the likeliest point of a coarse grid, and the better end counts.
     """
+    x = as_prepared(x, model.config.image_shape)
     values = np.linspace(-4.0, 4.0, 65)
     grid = np.stack(np.meshgrid(values, values), axis=-1).reshape(-1, 2)
 

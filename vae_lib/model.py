@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vae_lib import losses
+from vae_lib.arrays import as_codes, as_images, check_count, check_seed
 from vae_lib.backend import keras, parallel_map, tf
 from vae_lib.config import ModelConfig
 from vae_lib.errors import UserError
@@ -89,6 +90,7 @@ class VAE(keras.Model):
             self.raw_log_sigma = self.add_weight(shape=(), initializer=start, name="log_sigma")
         self.optimizer: Any = None  # Keras callbacks look for it, and only compile() sets it
         self.epochs_trained = self.steps_trained = 0  # where the next training goes on with its noise
+        self.training_record: Any = None  # the `TrainingConfig` and the history of the last training
         self._graphs: dict[str, Any] = {}
         self.built = True
 
@@ -116,14 +118,17 @@ class VAE(keras.Model):
 
     # ---- the model, in tensors -------------------------------------------------------------------------
 
-    def encode(self, x: tf.Tensor) -> Posterior:
-        """The posterior q(z | x) of images, (B, H, W, C) -> two tensors (B, D)."""
-        z_mean, raw = tf.split(tf.cast(self.encoder(x), tf.float32), 2, axis=-1)
+    def encode(self, x: tf.Tensor, *, training: bool = False) -> Posterior:
+        """The posterior q(z | x) of prepared images, (B, H, W, C) -> two tensors (B, D).
+
+        ``training`` is for networks of your own that behave differently then, by dropout or batch normalization.
+        """
+        z_mean, raw = tf.split(tf.cast(self.encoder(x, training=training), tf.float32), 2, axis=-1)
         return Posterior(z_mean, LOG_VAR_BOUND * tf.tanh(raw / LOG_VAR_BOUND))
 
-    def decode_logits(self, z: tf.Tensor) -> tf.Tensor:
+    def decode_logits(self, z: tf.Tensor, *, training: bool = False) -> tf.Tensor:
         """The decoder's logits, (B, D) -> (B, H, W, C) in float32."""
-        return tf.cast(self.decoder(z), tf.float32)
+        return tf.cast(self.decoder(z, training=training), tf.float32)
 
     def mean_of_logits(self, logits: tf.Tensor) -> tf.Tensor:
         """E[x | logits] under the model's likelihood, elementwise, in [0, 1]."""
@@ -149,7 +154,8 @@ class VAE(keras.Model):
         return self.decode(self.encode(x).z_mean)
 
     def sample(self, n: int, seed: int = 0) -> tf.Tensor:
-        """``n`` images decoded from the prior N(0, I), (n, H, W, C)."""
+        """``n`` images decoded from the prior N(0, I), (n, H, W, C). Raises `UserError`."""
+        n, seed = check_count(n, "the number of images"), check_seed(seed)
         return self.decode(tf.random.stateless_normal([n, self.config.latent_dim], [seed, 0]))
 
     def log_sigma(self) -> tf.Tensor:
@@ -164,16 +170,16 @@ class VAE(keras.Model):
             return losses.continuous_bernoulli_nll(x, logits)
         return losses.bernoulli_nll(x, logits)
 
-    def elbo(self, x: tf.Tensor, epsilon: tf.Tensor) -> Elbo:
+    def elbo(self, x: tf.Tensor, epsilon: tf.Tensor, *, training: bool = False) -> Elbo:
         """The evidence lower bound with one sample per image, (B, H, W, C), (B, D) -> three of (B,).
 
         ``epsilon`` is standard normal noise: z = z_mean + exp(z_log_var / 2) * epsilon, the
         reparameterization of Kingma and Welling 2014, equation 10. The KL term is exact.
         """
-        z_mean, z_log_var = self.encode(x)
+        z_mean, z_log_var = self.encode(x, training=training)
         z_sigma = tf.exp(0.5 * z_log_var)
         z = z_mean + z_sigma * epsilon  # (B, D)
-        nll = self.nll(x, self.decode_logits(z))
+        nll = self.nll(x, self.decode_logits(z, training=training))
         kl = losses.gaussian_kl(z_mean, z_log_var, z_sigma)
         return Elbo(-(nll + kl), nll, kl)
 
@@ -238,11 +244,11 @@ class VAE(keras.Model):
         return self._graph(self.elbo_of_bytes, self._image_spec(tf.uint8), tf.TensorSpec([2], tf.int32))
 
     def elbo_arrays(self, images: np.ndarray, *, seed: int = 0, batch_size: int = 500) -> Elbo:
-        """`elbo` of uint8 images (N, H, W, C) as three float32 arrays (N,), with stated noise.
+        """`elbo` of images (N, H, W, C), bytes or floats in [0, 1], as three float32 arrays (N,), with stated noise.
 
-        Batch ``i`` uses the noise of (seed, i), so the numbers depend on ``batch_size`` too.
+        Batch ``i`` uses the noise of (seed, i), so the numbers depend on ``batch_size`` too. Raises `UserError`.
         """
-
+        images, seed = as_images(images, self.config.image_shape), check_seed(seed)
         run = self.elbo_graph()  # traced here, not in every thread
 
         def part(i: int) -> Elbo:
@@ -251,7 +257,11 @@ class VAE(keras.Model):
         return Elbo(*_columns(parallel_map(part, range(0, len(images), batch_size))))
 
     def prepare_arrays(self, images: np.ndarray, *, seed: int = 0, batch_size: int = 500) -> np.ndarray:
-        """`prepare` of uint8 images (N, H, W, C) as float32, with the noise that `elbo_arrays` uses."""
+        """`prepare` of images (N, H, W, C), bytes or floats in [0, 1], as float32, with the noise of `elbo_arrays`.
+
+        Raises `UserError`.
+        """
+        images, seed = as_images(images, self.config.image_shape), check_seed(seed)
         parts = []
         for i in range(0, len(images), batch_size):
             batch = tf.constant(images[i : i + batch_size])
@@ -260,8 +270,11 @@ class VAE(keras.Model):
         return np.concatenate(parts)
 
     def encode_arrays(self, images: np.ndarray, *, seed: int = 0, batch_size: int = 500) -> Posterior:
-        """`encode` of uint8 images (N, H, W, C) as two float32 arrays (N, D)."""
+        """`encode` of images (N, H, W, C), bytes or floats in [0, 1], as two float32 arrays (N, D).
 
+        Raises `UserError`.
+        """
+        images, seed = as_images(images, self.config.image_shape), check_seed(seed)
         run = self.encode_graph()  # traced here, not in every thread
 
         def part(i: int) -> Posterior:
@@ -272,9 +285,8 @@ class VAE(keras.Model):
         return Posterior(*_columns(parallel_map(part, range(0, len(images), batch_size))))
 
     def decode_arrays(self, z: np.ndarray, *, batch_size: int = 400) -> np.ndarray:
-        """`decode` of codes (N, D) as a float32 array (N, H, W, C)."""
-        z = np.asarray(z, np.float32)
-
+        """`decode` of codes (N, D) as a float32 array (N, H, W, C). Raises `UserError`."""
+        z = as_codes(z, self.config.latent_dim)
         run = self.decode_graph()  # traced here, not in every thread
 
         def part(i: int) -> tf.Tensor:
@@ -295,24 +307,38 @@ class VAE(keras.Model):
     ) -> tf.Tensor:
         """The mean negative ELBO, for ``compile(optimizer)``, ``fit(x)`` and ``evaluate(x)``.
 
-        ``x`` holds bytes, or prepared images; ``y``, ``y_pred`` and ``sample_weight`` are not used.
+        ``x`` holds bytes or floats in [0, 1]; ``y``, ``y_pred`` and ``sample_weight`` are not used. Regularizers of
+        networks of your own are added. Raises `UserError`.
         """
+        if tuple(x.shape[1:]) != self.config.image_shape:
+            raise UserError(f"images must have the shape {_shape(self.config.image_shape)}, not {tuple(x.shape)}.")
+        if x.dtype != tf.uint8:
+            if not x.dtype.is_floating:
+                raise UserError(f"images must be bytes (uint8) or floats from 0 to 1, not {x.dtype.name}.")
+            tf.debugging.assert_less_equal(tf.reduce_max(x), 1.0, "floats must lie from 0 to 1: give bytes as uint8")
+            x = tf.cast(tf.round(255.0 * x), tf.uint8)
         step = tf.cast(self.optimizer.iterations, tf.int32)
-        seed = tf.stack([self.config.seed, step])
-        if x.dtype == tf.uint8:
-            return -tf.reduce_mean(self.elbo_of_bytes(x, seed).elbo)
-        epsilon, _ = self.noise(tf.shape(x)[0], seed)
-        return -tf.reduce_mean(self.elbo(x, epsilon).elbo)
+        epsilon, uniform = self.noise(tf.shape(x)[0], tf.stack([self.config.seed, step]))
+        loss = -tf.reduce_mean(self.elbo(self.prepare(x, uniform), epsilon, training=training).elbo)
+        return loss + tf.add_n(self.losses) if self.losses else loss
 
 
 def _check_network(name: str, network: Any, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> None:
     """Raise `UserError` unless ``network`` maps (B, *inputs) to (B, *outputs)."""
     wanted = f"the {name} must map {_shape(inputs)} to {_shape(outputs)}"
+    if not isinstance(network, keras.Model):
+        raise UserError(f"{wanted}, as a keras.Model; {type(network).__name__} is none.")
     try:
-        found = tuple(network(tf.zeros([2, *inputs])).shape[1:])
-    except (TypeError, ValueError, AttributeError, tf.errors.OpError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"{wanted}, and it cannot be called so: {reason}") from None
+        result = network(tf.zeros([2, *inputs]))
+    except Exception as error:  # whatever somebody's own code raises
+        lines = [
+            line.strip() for line in str(error).splitlines() if line.strip() and "Exception encountered" not in line
+        ]
+        reason = lines[0].removesuffix(".") if lines else type(error).__name__
+        raise UserError(f"{wanted}, and it cannot be called so: {reason}.") from None
+    if isinstance(result, list | tuple | dict):
+        raise UserError(f"{wanted}, and it returns {len(result)} tensors: join them, such as means and log-variances.")
+    found = tuple(result.shape[1:])
     if found != outputs:
         raise UserError(f"{wanted}, not to {_shape(found)}.")
 

@@ -10,6 +10,7 @@ import numpy as np
 from vae_lib.backend import keras, tf
 from vae_lib.config import ModelConfig
 
+LAST = "channels_last"  # whatever ~/.keras/keras.json says
 PATCH = 4  # the first convolution reads, and the last one writes, patches of 4 x 4 pixels
 
 
@@ -47,6 +48,7 @@ class _Layers:
             activation=activation,
             kernel_initializer=self._initializer(),
             dtype=self._dtype,
+            data_format=LAST,
         )
 
     def dense(self, units: int, *, activation: str | None = "gelu") -> keras.Layer:
@@ -81,12 +83,12 @@ def build_encoder(config: ModelConfig) -> keras.Sequential:
     return keras.Sequential(
         [
             keras.Input(config.image_shape),
-            keras.layers.ZeroPadding2D(_margins(config.im_dim)),
+            keras.layers.ZeroPadding2D(_margins(config.im_dim), LAST),
             layers.conv(filters, PATCH, stride=PATCH),
             *(layers.conv(2 * filters, 3, stride=2) for _ in range(halvings)),
             layers.conv(2 * filters, 3),
             layers.conv(filters, 1),  # half the channels: the dense layer after it holds most of the weights
-            keras.layers.Flatten(),
+            keras.layers.Flatten(LAST),
             layers.dense(config.hidden_units),
             layers.dense(2 * config.latent_dim, activation=None),
         ],
@@ -119,7 +121,7 @@ def build_decoder(config: ModelConfig) -> keras.Sequential:
             *upsample,
             layers.conv(PATCH * PATCH * config.channels, 3, activation=None),
             DepthToSpace(PATCH),
-            keras.layers.Cropping2D(_margins(config.im_dim)),
+            keras.layers.Cropping2D(_margins(config.im_dim), LAST),
         ],
         name="decoder",
     )

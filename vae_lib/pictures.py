@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from vae_lib import figures, latent
+from vae_lib.arrays import as_images, check_count, check_seed
+from vae_lib.backend import tf
+from vae_lib.config import ModelConfig
 from vae_lib.errors import UserError, one_of
 from vae_lib.evaluation import EVALUATION_SEED
 from vae_lib.model import VAE, Encodings
@@ -17,11 +20,12 @@ def on_plane(model: VAE, points: np.ndarray, *, encodings: Encodings | None = No
     """Points of a plane placed in the model's latent space, (..., 2) -> (..., D).
 
     In more than two dimensions they lie on the 'diagonal' plane, or on the 'principal' one of encoded images; 'auto'
-    takes that one where there are ``encodings``. Raises `UserError`.
+    takes that one where there are ``encodings`` of two images or more. Raises `UserError`.
     """
     one_of("plane", plane, PLANES)
-    dim = model.config.latent_dim
-    if dim <= 2 or plane == "diagonal" or (plane == "auto" and encodings is None):
+    dim = _config(model).latent_dim
+    few = encodings is None or len(encodings.z_mean) < 2
+    if dim <= 2 or plane == "diagonal" or (plane == "auto" and few):
         return latent.diagonal_plane(points, dim)
     if encodings is None:
         raise UserError("there are no encoded images that a principal plane could go through: use the diagonal one.")
@@ -53,8 +57,8 @@ def manifold(
         >>> manifold(VAE(latent_dim=2, num_filters=4), np.linspace(-2, 2, 5)).shape
         (140, 140, 1)
     """
-    values = latent.axis_values(TILES) if values is None else values
-    figures.check_pixels((len(values) * model.config.im_dim) ** 2)
+    values = _coordinates(values)
+    figures.check_pixels((len(values) * _config(model).im_dim) ** 2)
     images = decode_grid(model, plane_codes(model, values, encodings=encodings, plane=plane))
     return figures.tile(images.reshape(-1, *images.shape[2:]), len(values))
 
@@ -76,15 +80,15 @@ def spiral_frames(
     """
     if scale < 1:
         raise UserError(f"the scale must be at least 1, not {scale}.")
-    values = latent.axis_values(TILES) if values is None else values
-    figures.check_pixels((len(values) * model.config.im_dim * scale) ** 2)
+    values = _coordinates(values)
+    figures.check_pixels((len(values) * _config(model).im_dim * scale) ** 2)
     images = decode_grid(model, plane_codes(model, values, encodings=encodings, plane=plane))
     rows, columns = latent.spiral(len(values)).T
     return np.stack([figures.enlarge(image, scale) for image in images[rows, columns]])
 
 
 def reconstructions(model: VAE, images: np.ndarray, columns: int = 10) -> np.ndarray:
-    """Images beside what the model makes of them, uint8 (N, H, W, C) -> one picture.
+    """Images beside what the model makes of them, (N, H, W, C), bytes or floats in [0, 1], -> one picture.
 
     Each image stands, as the model sees it, to the left of its reconstruction.
 
@@ -93,6 +97,7 @@ def reconstructions(model: VAE, images: np.ndarray, columns: int = 10) -> np.nda
         >>> reconstructions(VAE(latent_dim=2, num_filters=4), images).shape
         (56, 560, 1)
     """
+    images = as_images(images, model.config.image_shape)
     x = model.prepare_arrays(images, seed=EVALUATION_SEED)
     decoded = model.decode_arrays(model.encode_arrays(images, seed=EVALUATION_SEED).z_mean)
     pairs = np.stack([figures.to_bytes(x), figures.to_bytes(decoded)], axis=1)  # (N, 2, H, W, C)
@@ -106,7 +111,30 @@ def samples(model: VAE, n: int = 100, *, seed: int = 0, columns: int = 10) -> np
     >>> samples(VAE(latent_dim=2, num_filters=4), 20).shape
     (56, 280, 1)
     """
-    return figures.tile(figures.to_bytes(model.sample(n, seed).numpy()), columns)
+    n, seed = check_count(n, "the number of images"), check_seed(seed)
+    rows = -(-n // check_count(columns, "the number of columns"))
+    figures.check_pixels(rows * columns * model.config.im_dim**2)
+    z = tf.random.stateless_normal([n, model.config.latent_dim], [seed, 0])  # the codes of `VAE.sample`
+    return figures.tile(figures.to_bytes(model.decode_arrays(z.numpy())), columns)
+
+
+def _config(model: VAE) -> ModelConfig:
+    if not isinstance(model, VAE):
+        hint = ": give its model, run.model" if hasattr(model, "encodings") else ""
+        raise UserError(f"pictures are drawn of a VAE, not of {type(model).__name__}{hint}.")
+    return model.config
+
+
+def _coordinates(values: np.ndarray | None) -> np.ndarray:
+    """``values`` as finite coordinates along an axis, (n,), or the usual ones; raises `UserError`."""
+    if values is None:
+        return latent.axis_values(TILES)
+    array = np.asarray(values)
+    if array.ndim != 1 or not array.size or array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+        raise UserError(
+            "values must be finite coordinates along an axis, of shape (n,), such as np.linspace(-2, 2, 20)."
+        )
+    return array
 
 
 def spread_indices(labels: np.ndarray, n: int) -> np.ndarray:

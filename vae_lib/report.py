@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -33,21 +34,30 @@ def _listed(numbers: Iterable[int]) -> str:
 def verdict(config: ModelConfig, test: Report, train: Mapping[str, float] | None = None) -> list[str]:
     """What is off with a model, one sentence each, from its test and training numbers; empty where nothing is.
 
-    Collapsed dimensions, a KL that is tiny against the latent size, overfitting, a likelihood that does not fit.
+    Collapsed dimensions, a KL that is tiny against the latent size, overfitting, a likelihood that does not fit, more
+    bits than the bytes have. A difference within two standard errors is no reason for a sentence, and neither is a
+    single image.
     """
+    if test.get("elbo_error", 0.0) is None:
+        return ["one image is too few to judge the model by."]
     found = []
+    if "bits_per_pixel" in test and test["bits_per_pixel"] - 2 * _bits(test) > 8.0:
+        found.append(
+            f"{test['bits_per_pixel']:.2f} bits per pixel are more than the 8 that the bytes themselves have: "
+            "these are not images like those that the model was trained on, or it was not trained."
+        )
     collapsed = [i for i, kl in enumerate(test["kl_per_dimension"]) if kl < COLLAPSED]
     if collapsed:
         found.append(
             f"{len(collapsed)} of {config.latent_dim} latent dimensions are collapsed (numbers {_listed(collapsed)}): "
             "use fewer, or a smaller beta."
         )
-    if test["kl"] < LITTLE * config.latent_dim:
+    if test["kl"] + 2 * test.get("kl_error", 0.0) < LITTLE * config.latent_dim:
         found.append(
             f"the KL of {test['kl']:.3f} nats is tiny for {config.latent_dim} dimensions: the decoder ignores the code "
             "(posterior collapse); use a smaller beta."
         )
-    if train is not None and train["elbo"] - test["elbo"] > OVERFITTED * abs(train["elbo"]):
+    if train is not None and _exceeds(train, test, OVERFITTED * abs(train["elbo"])):
         found.append(
             f"the test ELBO of {test['elbo']:.2f} lies more than 5 % below the training images' {train['elbo']:.2f}: "
             "the model overfits; use more images, fewer epochs, or patience."
@@ -64,11 +74,23 @@ def verdict(config: ModelConfig, test: Report, train: Mapping[str, float] | None
     return found
 
 
+def _bits(test: Report) -> float:
+    """The standard error of an ELBO in bits per pixel, of which it is a multiple less 8."""
+    error = float(test.get("elbo_error", 0.0))
+    return abs((test["bits_per_pixel"] - 8.0) / test["elbo"] * error) if test["elbo"] else 0.0
+
+
+def _exceeds(train: Mapping[str, Any], test: Report, most: float) -> bool:
+    """Whether the test ELBO lies more than ``most`` below the training images', by two standard errors."""
+    error = math.hypot(train.get("elbo_error") or 0.0, test.get("elbo_error", 0.0))
+    return float(train["elbo"] - test["elbo"]) - 2 * error > most
+
+
 def describe_task(config: RunConfig, source: str) -> str:
     """The data and what happened to its pixels: numbers with different ones must not be compared."""
-    where = {"tfds": "", "sample": ", bundled sample", "folder": ""}[source]
-    model = config.model
-    return f"{config.data.name}{where}, {model.im_dim} x {model.im_dim}, {PIXELS[str(model.binarize)]}"
+    where = ", bundled sample" if source == "sample" else ""
+    name, model = config.data.name or "images of your own", config.model
+    return f"{name}{where}, {model.im_dim} x {model.im_dim}, {PIXELS[str(model.binarize)]}"
 
 
 def evaluation_lines(config: ModelConfig, report: Report) -> list[str]:
@@ -80,7 +102,8 @@ def evaluation_lines(config: ModelConfig, report: Report) -> list[str]:
         *((f"importance-weighted bound, k = {key[5:]}", key) for key in report if _is_bound(key)),
         ("log p(x), integrated", "log_px"),
     ]
-    lines = [f"{text:44}{report[key]:10.2f} +- {report[f'{key}_error']:.2f}" for text, key in rows if key in report]
+    known = [(text, key) for text, key in rows if key in report]
+    lines = [f"{text:44}{report[key]:10.2f} {plus_minus(report[f'{key}_error'])}" for text, key in known]
     if "bits_per_pixel" in report:
         lines.append(f"{'bits per pixel, from the ELBO':44}{report['bits_per_pixel']:11.3f}")
     if "log_px" in report:
@@ -99,6 +122,11 @@ def evaluation_lines(config: ModelConfig, report: Report) -> list[str]:
     if "marginal_kl" in report:
         lines.append(f"{'aggregate posterior to prior, as a mixture':44}{report['marginal_kl']:10.2f}")
     return lines
+
+
+def plus_minus(error: float | None) -> str:
+    """A standard error as text."""
+    return "+- unknown" if error is None else f"+- {error:.2f}"
 
 
 def _is_bound(key: str) -> bool:

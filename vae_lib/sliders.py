@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from statistics import NormalDist
 from typing import Any
 
@@ -9,14 +10,18 @@ import ipywidgets as widgets
 import numpy as np
 
 from vae_lib import figures, latent, pictures
+from vae_lib.arrays import as_codes, as_images
 from vae_lib.backend import tf
 from vae_lib.data.loading import ImageData
+from vae_lib.errors import UserError
 from vae_lib.evaluation import EVALUATION_SEED, kl_per_dimension
 from vae_lib.model import VAE, Encodings
 
 TAIL = 0.005  # of the prior's probability beyond each end of a slider
 TILES = 20  # along a side of the map of a two-dimensional run
 SIDE = 280  # of the decoded image and of the map, in pixels on the screen
+MOST_ALIVE = 20  # explorers of a kernel that react; the oldest one then stops
+_ALIVE: deque[Explorer] = deque()
 
 
 def png(image: np.ndarray) -> bytes:
@@ -33,6 +38,15 @@ class Explorer(widgets.VBox):
     """
 
     def __init__(self, model: VAE, images: np.ndarray | None = None, encodings: Encodings | None = None) -> None:
+        if images is not None:
+            images = as_images(images, model.config.image_shape)
+            if encodings is not None and len(encodings.z_mean) != len(images):
+                raise UserError(
+                    f"the {len(images):,} images are not those of the {len(encodings.z_mean):,} encodings: leave the "
+                    "encodings out, and the images are encoded here."
+                )
+        if encodings is not None:
+            as_codes(encodings.z_mean, model.config.latent_dim, what="encodings")
         self.model, self.images, self.encodings = model, images, encodings
         self._decode = model.decode_graph()
         self._rng = np.random.default_rng(model.config.seed)
@@ -69,11 +83,23 @@ class Explorer(widgets.VBox):
             self.start.on_click(lambda _: self._start())
             controls.append(widgets.HBox([self.index, self.start]))
         self.original = widgets.Image(format="png", layout=widgets.Layout(display="none"))
-        pictures: list[widgets.Widget] = [self.image, self.original]
+        shown: list[widgets.Widget] = [self.image, self.original]
         if dim == 2:
-            pictures.append(self._make_map())
-        super().__init__([widgets.HBox(pictures), widgets.VBox(controls)])
+            shown.append(self._make_map())
+        super().__init__([widgets.HBox(shown), widgets.VBox(controls)])
         self._update()
+        _ALIVE.append(self)
+        if len(_ALIVE) > MOST_ALIVE:
+            _ALIVE.popleft()._close_all()
+
+    def _close_all(self) -> None:
+        """Close the widgets, which ipywidgets would keep for as long as the kernel lives."""
+        left: list[widgets.Widget] = [self]
+        while left:
+            widget = left.pop()
+            left += [*getattr(widget, "children", ())]
+            widget.close()
+        self.original.close()
 
     def __repr__(self) -> str:
         return f"Explorer({len(self.order)} latent dimensions)"
@@ -85,7 +111,7 @@ class Explorer(widgets.VBox):
 
     @z.setter
     def z(self, code: np.ndarray) -> None:
-        self._set(code)
+        self._set(as_codes(np.asarray(code)[None], len(self._z), what="a code")[0])
 
     def _set(self, code: np.ndarray) -> None:
         self._z = np.array(code, np.float32)
@@ -121,8 +147,7 @@ class Explorer(widgets.VBox):
 
     def _make_map(self) -> widgets.Widget:
         """The manifold with a ring where the sliders are; only the ring moves."""
-        values = latent.axis_values(TILES)
-        picture = png(pictures.manifold(self.model, values))
+        picture = png(pictures.manifold(self.model, latent.axis_values(TILES)))
         same = {"grid_area": "1 / 1 / 2 / 2"}
         size = {"width": f"{SIDE}px", "height": f"{SIDE}px"}
         plane = widgets.Image(value=picture, format="png", layout=widgets.Layout(**size, **same))
@@ -134,8 +159,8 @@ class Explorer(widgets.VBox):
 def explore(model: VAE, data: ImageData | np.ndarray | None = None, *, encodings: Encodings | None = None) -> Explorer:
     """Sliders over a model's latent space with the decoded image, for a notebook cell to show.
 
-    ``data``, an `ImageData` whose test images are taken or uint8 images (N, H, W, C), gives images to start from, and
-    ``encodings`` their codes where they are known already.
+    ``data``, an `ImageData` whose test images are taken or images (N, H, W, C), gives images to start from, and
+    ``encodings`` their codes where they are known already. A kernel keeps the last 20 alive. Raises `UserError`.
 
         >>> from vae_lib import VAE, explore
         >>> explore(VAE(latent_dim=3, num_filters=4))
@@ -143,6 +168,7 @@ def explore(model: VAE, data: ImageData | np.ndarray | None = None, *, encodings
     """
     images = data.test_images if isinstance(data, ImageData) else data
     if images is not None and encodings is None:
-        labels = data.test_labels if isinstance(data, ImageData) else np.zeros(len(images), np.int64)
-        encodings = Encodings(*model.encode_arrays(images, seed=EVALUATION_SEED), labels)
+        codes = model.encode_arrays(images, seed=EVALUATION_SEED)
+        labels = data.test_labels if isinstance(data, ImageData) else np.zeros(len(codes.z_mean), np.int64)
+        encodings = Encodings(*codes, labels)
     return Explorer(model, images, encodings)

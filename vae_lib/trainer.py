@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vae_lib.arrays import as_images
 from vae_lib.augment import altered_copies
 from vae_lib.backend import SHARDS, tf
 from vae_lib.config import TrainingConfig
@@ -36,8 +37,8 @@ class Plan(NamedTuple):
 class Batch(NamedTuple):
     """What one step learns from.
 
-    (B, H, W, C) uint8 images; the share (B,) of each in the loss; the noise that `VAE.noise` draws, (B, D) and
-    (B, H, W, C) or None; and altered copies of the images, (B, H, W, C) float32, or None.
+    (B, H, W, C) uint8 images; the share (B,) of each in the loss, 1 in all; the noise that `VAE.noise` draws, (B, D)
+    and (B, H, W, C) or None; and altered copies of the images, (B, H, W, C) float32, or None.
     """
 
     images: tf.Tensor
@@ -84,15 +85,9 @@ class Trainer:
         self.rows = np.arange(len(images)) if rows is None else rows
         if not len(self.rows):
             raise UserError("there are no training images.")
-        wanted = model.config.image_shape
-        if images.shape[1:] != wanted or images.dtype != np.uint8:
-            raise UserError(
-                f"the model takes uint8 images (N, {', '.join(map(str, wanted))}), not {images.dtype} {images.shape}."
-            )
+        images = as_images(images, model.config.image_shape, what="training images", empty=True)
+        check_replicas(config.batch_size, strategy)
         self.strategy = strategy or tf.distribute.get_strategy()
-        replicas = self.strategy.num_replicas_in_sync
-        if config.batch_size % replicas:
-            raise UserError(f"a batch of {config.batch_size} cannot be shared evenly by {replicas} replicas.")
         self.model, self.config = model, config
         self.first_epoch, self.first_step = model.epochs_trained, model.steps_trained
         self.images = images if images.nbytes > stream_above else tf.constant(images)
@@ -103,9 +98,9 @@ class Trainer:
         # Independent parts of a batch that the cores work on side by side; only a graph runs them so.
         self.shards = SHARDS if config.mode == "graph" else 1
         self.traces = 0  # how often Python walked through the loop: once in a graph, always in eager mode
-        self._gradients = self.gradients
-        if config.mode == "xla":
-            self._gradients = tf.function(self.gradients, jit_compile=True)
+        xla = config.mode == "xla"
+        self._compiled_gradients = tf.function(self.gradients, jit_compile=True) if xla else self.gradients
+        self.rate_set = tf.Variable(math.nan, trainable=False)  # a learning rate that takes the schedule's place
         self._graph: Any = None
 
     @property
@@ -117,7 +112,27 @@ class Trainer:
         """Everything that training changes: the model's weights and the optimizer's moments."""
         return [*(v.value for v in self.model.trainable_variables), *self.optimizer.variables]
 
+    def learning_rate(self, step: tf.Tensor) -> tf.Tensor:
+        """The learning rate at ``step``: the schedule's, or the one that was set instead."""
+        scheduled = learning_rate(self.config, step, self.total_steps)
+        return tf.where(tf.math.is_nan(self.rate_set), scheduled, self.rate_set)
+
     # ---- one step --------------------------------------------------------------------------------------------
+
+    def train_step(self, batch: Batch, step: tf.Tensor) -> tf.Tensor:
+        """One gradient step on a global batch: its mean nll and kl in nats, (2,).
+
+        Each replica takes its rows of the batch, so that the loss does not depend on how many share the work; the mean
+        over the whole batch is taken once, through the images' shares.
+        """
+        context = tf.distribute.get_replica_context()
+        mine = Batch(*(None if a is None else _rows(a, context) for a in batch))
+        beta = kl_weight(self.config, self.model.config.likelihood, step, self.total_steps)
+        gradients, losses = self._compiled_gradients(beta, mine)
+        if context.num_replicas_in_sync > 1:
+            *gradients, losses = context.all_reduce(tf.distribute.ReduceOp.SUM, [*gradients, losses])
+        self.optimizer.apply(gradients, self.learning_rate(step), step)
+        return losses
 
     def gradients(self, beta: tf.Tensor, batch: Batch) -> tuple[list[tf.Tensor], tf.Tensor]:
         """The gradients of the loss on a batch, and its nll and kl in nats, (2,), weighted by the batch's shares.
@@ -131,54 +146,30 @@ class Trainer:
         return [_sum_in_order(column) for column in zip(*gradients, strict=True)], _sum_in_order(losses)
 
     def _shard_gradients(self, beta: tf.Tensor, batch: Batch) -> tuple[list[tf.Tensor], tf.Tensor]:
-        variables, share = self.model.trainable_variables, batch.share
-        x = self.model.prepare(batch.images, batch.uniform)
-        gradients, terms = self._elbo_gradients(x, share, batch.epsilon, beta, variables)
+        model, share = self.model, batch.share
+
+        def descend(images: tf.Tensor, variables: list[Any]) -> tuple[list[tf.Tensor], Elbo]:
+            x = model.prepare(images, batch.uniform)
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch([variable.value for variable in variables])
+                terms = model.elbo(x, batch.epsilon, training=True)
+                loss = tf.reduce_sum(share * (terms.nll + beta * terms.kl))
+                if model.losses:  # regularizers of networks of one's own
+                    loss += tf.reduce_sum(share) * tf.add_n(model.losses)
+            return tape.gradient(loss, variables, unconnected_gradients="zero"), terms
+
+        gradients, terms = descend(batch.images, model.trainable_variables)
         if batch.copies is not None:  # from these only the encoder learns
-            x = self.model.prepare(batch.copies, batch.uniform)
-            encoder = self.model.encoder.trainable_variables
-            more, _ = self._elbo_gradients(x, share, batch.epsilon, beta, encoder)
-            places = {id(variable): i for i, variable in enumerate(variables)}
+            encoder = model.encoder.trainable_variables
+            more, _ = descend(batch.copies, encoder)
+            places = {id(variable): i for i, variable in enumerate(model.trainable_variables)}
             for variable, gradient in zip(encoder, more, strict=True):
                 gradients[places[id(variable)]] += gradient
         return gradients, tf.stack([tf.reduce_sum(share * terms.nll), tf.reduce_sum(share * terms.kl)])
 
-    def _elbo_gradients(
-        self, x: tf.Tensor, share: tf.Tensor, epsilon: tf.Tensor, beta: tf.Tensor, variables: list[Any]
-    ) -> tuple[list[tf.Tensor], Elbo]:
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch([variable.value for variable in variables])
-            terms = self.model.elbo(x, epsilon)
-            loss = tf.reduce_sum(share * (terms.nll + beta * terms.kl))
-        return tape.gradient(loss, variables), terms
-
-    def train_step(
-        self,
-        images: tf.Tensor,
-        weights: tf.Tensor,
-        step: tf.Tensor,
-        epsilon: tf.Tensor,
-        uniform: tf.Tensor | None,
-        copies: tf.Tensor | None = None,
-    ) -> tf.Tensor:
-        """One gradient step on a global batch: its mean nll and kl in nats, (2,).
-
-        Each replica takes its rows of the batch, of the weights (B,), the noise and the copies, so that the loss does
-        not depend on how many share the work; the mean over the whole batch is taken once.
-        """
-        context = tf.distribute.get_replica_context()
-        batch = Batch(images, weights / tf.reduce_sum(weights), epsilon, uniform, copies)
-        mine = Batch(*(None if a is None else _rows(a, context) for a in batch))
-        beta = kl_weight(self.config, self.model.config.likelihood, step, self.total_steps)
-        gradients, losses = self._gradients(beta, mine)
-        if context.num_replicas_in_sync > 1:
-            *gradients, losses = context.all_reduce(tf.distribute.ReduceOp.SUM, [*gradients, losses])
-        self.optimizer.apply(gradients, learning_rate(self.config, step, self.total_steps), step)
-        return losses
-
     # ---- many steps ------------------------------------------------------------------------------------------
 
-    def _run_steps(
+    def _loop(
         self,
         indices: tf.Tensor,
         weights: tf.Tensor,
@@ -194,13 +185,17 @@ class Trainer:
         """
         self.traces += 1
         losses = tf.TensorArray(tf.float32, size=stop - start, element_shape=[2])
+        together = 10 if self.strategy.num_replicas_in_sync == 1 else 1
         for i in tf.range(start, stop):
+            # Of steps that overlap, workers would add up different ones, and wait for each other for ever.
+            tf.autograph.experimental.set_loop_options(parallel_iterations=together)
             images = tf.gather(self.images, indices[i]) if stream is None else next(stream)
             step = first_step + i
             seed = tf.stack([self.config.seed, self.first_step + step])
+            share = weights[i] / tf.reduce_sum(weights[i])
             noise = self.model.noise(self.config.batch_size, seed)
-            copies = self._copies(images, seed)
-            result = self.strategy.run(self.train_step, (images, weights[i], step, *noise, copies))
+            batch = Batch(images, share, *noise, self._copies(images, seed))
+            result = self.strategy.run(self.train_step, (batch, step))
             losses = losses.write(i - start, self._one(result))
         return losses.stack()
 
@@ -218,14 +213,14 @@ class Trainer:
         """Run steps in the config's mode, (stop - start, 2)."""
         numbers: list[Any] = [tf.constant(number, tf.int32) for number in (start, stop, first_step)]
         if self.config.mode == "eager":
-            eagerly: Any = self._run_steps
+            eagerly: Any = self._loop
             return eagerly(*plan, *numbers, stream).numpy()
         if self._graph is None:
             batch = self.config.batch_size
             specs = [tf.TensorSpec([None, batch], tf.int32), tf.TensorSpec([None, batch], tf.float32)]
             specs += [tf.TensorSpec([], tf.int32)] * 3
             spec = None if stream is None else tf.data.IteratorSpec(stream.element_spec)
-            self._graph = tf.function(self._run_steps).get_concrete_function(*specs, spec)
+            self._graph = tf.function(self._loop).get_concrete_function(*specs, spec)
         return self._graph(*plan, *numbers, *([] if stream is None else [stream])).numpy()
 
     def _stream(self, indices: np.ndarray) -> Any:
@@ -271,6 +266,13 @@ class Trainer:
         sizes[-1] -= sizes.sum() - len(self.rows)
         nll, kl = np.average(losses.astype(np.float64), axis=0, weights=sizes)
         return {"train_nll": float(nll), "train_kl": float(kl), "train_elbo": float(-(nll + kl))}
+
+
+def check_replicas(batch_size: int, strategy: tf.distribute.Strategy | None) -> None:
+    """Raise `UserError` unless all replicas get equal parts of a batch."""
+    replicas = strategy.num_replicas_in_sync if strategy else 1
+    if batch_size % replicas:
+        raise UserError(f"a batch of {batch_size} cannot be shared evenly by {replicas} replicas.")
 
 
 def _rows(array: tf.Tensor, context: tf.distribute.ReplicaContext) -> tf.Tensor:

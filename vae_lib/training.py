@@ -12,7 +12,7 @@ import numpy as np
 from vae_lib import evaluation
 from vae_lib.backend import keras, tf
 from vae_lib.config import TrainingConfig
-from vae_lib.data.loading import ImageData
+from vae_lib.data.loading import ImageData, as_image_data
 from vae_lib.errors import UserError
 from vae_lib.model import VAE
 from vae_lib.trainer import Row, Trainer
@@ -44,20 +44,24 @@ def train(
     data: ImageData | np.ndarray,
     *,
     epochs: int = 5,
-    callbacks: Sequence[keras.callbacks.Callback] = (),
+    callbacks: keras.callbacks.Callback | Sequence[keras.callbacks.Callback] = (),
+    verbose: bool | int = False,
     strategy: tf.distribute.Strategy | None = None,
     **settings: Any,
 ) -> list[Row]:
     """Train ``vae`` on images; returns the history, one row an epoch in nats per image.
 
-    ``data`` is an `ImageData`, or uint8 images (N, H, W, C) alone. ``settings`` are the other fields of
-    `TrainingConfig`; without a ``seed`` the model's is used. A second call goes on: it starts a new optimizer and a
-    new schedule, and neither noise nor order of the first are repeated. ``callbacks`` are Keras' own. Their batches are
-    chunks of steps, and their logs hold ``loss``, ``nll``, ``kl`` and, for an `ImageData`, the same with ``val_``
-    of the validation images that ``patience`` sets aside, or else of the test images. Raises `UserError`.
+    ``data`` is an `ImageData`, or images (N, H, W, C) alone, bytes or floats in [0, 1]. ``settings`` are the other
+    fields of `TrainingConfig`; without a ``seed`` the model's is used. A second call goes on: it starts a new optimizer
+    and a new schedule, and neither noise nor order of the first are repeated. ``verbose`` prints a line an epoch.
+
+    ``callbacks`` are Keras' own. Their batches are chunks of steps, and their logs hold ``loss``, ``nll``, ``kl`` and,
+    for an `ImageData`, the same with ``val_`` of the validation images that ``patience`` sets aside, or else of the
+    test images. Setting ``model.optimizer.learning_rate`` ends the schedule. Ctrl-C stops after the running chunk
+    of steps, with the model as it is then. Raises `UserError`.
 
         >>> from vae_lib import VAE, load_data, train
-        >>> digits = load_data("mnist", source="sample").train_images[:200]
+        >>> digits = load_data("mnist", source="sample").train_images[::20]  # it is sorted by label
         >>> history = train(VAE(latent_dim=2, num_filters=4), digits, epochs=1)
         >>> sorted(history[0])
         ['epoch', 'train_elbo', 'train_kl', 'train_nll']
@@ -66,35 +70,60 @@ def train(
         config = TrainingConfig(epochs=epochs, **({"seed": vae.config.seed} | settings))
     except TypeError as error:
         raise UserError(f"train takes no such setting: {str(error).partition('() ')[2]}.") from None
-    if isinstance(data, np.ndarray):
-        none = np.zeros([0, *data.shape[1:]], data.dtype)
-        data = ImageData(data, np.zeros(len(data), np.int64), none, np.zeros(0, np.int64), (), "array")
-    told = _Callbacks(callbacks, vae, config)
-    with told:
+    if config.checkpoint_every:
+        raise UserError("train keeps no checkpoints, so it takes no checkpoint_every: use train_run.")
+    data = as_image_data(data, vae.config.image_shape)
+    trainer, held_out = prepare_training(vae, data, config, strategy)
+    if isinstance(callbacks, keras.callbacks.Callback):
+        callbacks = [callbacks]
+    with _Told(callbacks, trainer, verbose=bool(verbose)) as told:
         return run_epochs(
-            vae, data, config, report=told.report, after_epoch=told.after_epoch, stopping=told.stopping,
-            strategy=strategy,
+            trainer, data, held_out, before_epoch=told.before_epoch, report=told.report, after_epoch=told.after_epoch,
+            stopping=told.stopping,
         )  # fmt: skip
 
 
-class _Callbacks:
-    """Keras callbacks, told of chunks of steps and of epochs."""
+class _Optimizer:
+    """What a callback finds as ``model.optimizer`` while `train` runs: a learning rate to read and to set."""
 
-    def __init__(self, callbacks: Sequence[keras.callbacks.Callback], vae: VAE, config: TrainingConfig) -> None:
-        vae.stop_training = False
-        self._vae, self._epoch, self._any = vae, -1, bool(callbacks)
-        self._list = keras.callbacks.CallbackList(list(callbacks), model=vae, epochs=config.epochs, verbose=0)
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer, self.step = trainer, 0
 
-    def __enter__(self) -> None:
+    @property
+    def learning_rate(self) -> tf.Tensor:
+        return self._trainer.learning_rate(tf.constant(self.step))
+
+    @learning_rate.setter
+    def learning_rate(self, rate: float) -> None:
+        self._trainer.rate_set.assign(rate)
+
+
+class _Told:
+    """Keras callbacks, told of epochs and of chunks of steps, and a line an epoch where wanted."""
+
+    def __init__(self, callbacks: Sequence[keras.callbacks.Callback], trainer: Trainer, *, verbose: bool) -> None:
+        self._model, self._verbose, self._epochs = trainer.model, verbose, trainer.config.epochs
+        self._steps, self._optimizer, self._before = trainer.steps_per_epoch, _Optimizer(trainer), None
+        self._list = keras.callbacks.CallbackList(
+            list(callbacks), model=trainer.model, epochs=self._epochs, steps=self._steps, verbose=0
+        )
+
+    def __enter__(self) -> _Told:
+        self._model.stop_training = False
+        self._before, self._model.optimizer = self._model.optimizer, self._optimizer
         self._list.on_train_begin()
+        return self
 
     def __exit__(self, *_: object) -> None:
         self._list.on_train_end()
+        self._model.optimizer = self._before
+
+    def before_epoch(self, epoch: int) -> None:
+        self._optimizer.step = epoch * self._steps
+        self._list.on_epoch_begin(epoch)
 
     def report(self, epoch: int, done: int, _steps: int, loss: float) -> None:
-        if epoch != self._epoch:
-            self._epoch = epoch
-            self._list.on_epoch_begin(epoch)
+        self._optimizer.step = epoch * self._steps + done
         self._list.on_train_batch_begin(done - 1)
         self._list.on_train_batch_end(done - 1, {"loss": loss})
 
@@ -102,39 +131,57 @@ class _Callbacks:
         logs = {name: row[f"train_{name}"] for name in ("nll", "kl")} | {"loss": -row["train_elbo"]}
         part = next((part for part in ("validation", "test") if f"{part}_elbo" in row), None)
         if part is not None:
-            logs |= {f"val_{name}": row[f"{part}_{name}"] for name in ("nll", "kl") if f"{part}_{name}" in row}
+            logs |= {f"val_{name}": row[f"{part}_{name}"] for name in ("nll", "kl")}
             logs["val_loss"] = -row[f"{part}_elbo"]
+        if self._verbose:
+            print(f"epoch {row['epoch']:.0f}/{self._epochs}: " + in_words(row), flush=True)
         self._list.on_epoch_end(int(row["epoch"]) - 1, logs)
 
     def stopping(self) -> bool:
-        return bool(self._vae.stop_training)
+        return bool(self._model.stop_training)
+
+
+def in_words(row: Row) -> str:
+    """An epoch's numbers as text."""
+    part = "test" if "test_elbo" in row else "train"
+    text = f"{part} ELBO {row[f'{part}_elbo']:.2f} nats = "
+    text += f"-({row[f'{part}_nll']:.2f} reconstruction + {row[f'{part}_kl']:.2f} KL)"
+    return text if part == "train" else f"{text}; train {row['train_elbo']:.2f}"
+
+
+def prepare_training(
+    model: VAE, data: ImageData, config: TrainingConfig, strategy: tf.distribute.Strategy | None = None
+) -> tuple[Trainer, np.ndarray]:
+    """A `Trainer` for the training images of ``data``, and the rows of those that are kept for validation."""
+    rows, held_out = split_validation(len(data.train_images), config)
+    return Trainer(model, data.train_images, config, rows=rows, strategy=strategy), held_out
 
 
 def run_epochs(
-    model: VAE,
+    trainer: Trainer,
     data: ImageData,
-    config: TrainingConfig,
+    held_out: np.ndarray,
     *,
+    before_epoch: Callable[[int], object] | None = None,
     report: Report | None = None,
     after_epoch: AfterEpoch | None = None,
-    strategy: tf.distribute.Strategy | None = None,
     state: State | None = None,
     save: Callable[[State], object] | None = None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> list[Row]:
-    """Train ``model`` through the epochs of ``config``; returns the history, one row an epoch in nats per image.
+    """Train through the epochs of a trainer's config; returns the history, one row an epoch in nats per image.
 
-    ``report`` is called after each chunk of steps, ``after_epoch`` with each row. ``state`` is where to go on from;
-    ``save`` is called with the state at every checkpoint, and once more when ``stopping`` says so, which also ends
-    the training. With ``patience`` the model ends with the weights of its best validation epoch.
+    ``held_out`` are the rows of the validation images. ``before_epoch`` is called with the number of each epoch, from
+    0, ``report`` after each chunk of steps, ``after_epoch`` with each row. ``state`` is where to go on from; ``save``
+    is called with the state at every checkpoint, and once more when ``stopping`` says so, which also ends the
+    training. With ``patience`` the model ends with the weights of its best validation epoch.
     """
-    rows, held_out = split_validation(len(data.train_images), config)
-    trainer = Trainer(model, data.train_images, config, rows=rows, strategy=strategy)
+    model, config, n_images = trainer.model, trainer.config, len(trainer.rows)
     validation = data.train_images[held_out] if len(held_out) else None
     state = state or State()
-    if state.n_images not in (0, len(rows)):
-        raise UserError(f"the run was trained on {state.n_images} images, but there are {len(rows)} now.")
-    state.n_images = len(rows)
+    if state.n_images not in (0, n_images):
+        raise UserError(f"the run was trained on {state.n_images} images, but there are {n_images} now.")
+    state.n_images = n_images
     if state.variables:
         _assign(trainer.variables(), state.variables)
 
@@ -147,43 +194,48 @@ def run_epochs(
             state.variables = [v.numpy() for v in trainer.variables()]
             save(state)
 
-    while len(state.history) < config.epochs and not _out_of_patience(state, config):
-        epoch = len(state.history)
-        for losses, due in trainer.epoch_losses(epoch, state.losses, pause_every=config.checkpoint_every):
-            state.losses = losses
-            if report is not None:
-                running = float(state.losses.sum(axis=1, dtype=np.float64).mean())
-                report(epoch, len(state.losses), trainer.steps_per_epoch, running)
-            stop = stopping()  # asked once: a signal must not fall between saving and leaving
-            if stop or (due and len(state.losses) < trainer.steps_per_epoch):
-                checkpoint()
-            if stop:
-                return _counted(model, state, trainer)
-        row = {"epoch": float(epoch + 1), **trainer.epoch_row(state.losses)}
-        if validation is not None:
-            row["validation_elbo"] = evaluation.evaluate_elbo(model, validation)["elbo"]
-            if row["validation_elbo"] > max([r["validation_elbo"] for r in state.history], default=-np.inf):
-                state.best_epoch, state.best = epoch + 1, [v.numpy() for v in model.trainable_variables]
-        if len(data.test_images):
-            test = evaluation.evaluate_elbo(model, data.test_images)
-            row |= {f"test_{name}": test[name] for name in ("nll", "kl", "elbo")}
-        state.history, state.losses = [*state.history, row], np.empty([0, 2], np.float32)
-        checkpoint()
-        if after_epoch is not None:
-            after_epoch(row)
-        if stopping():
-            break
-    if state.best:
-        _assign([v.value for v in model.trainable_variables], state.best)
-    return _counted(model, state, trainer)
+    begun = len(state.history) + bool(len(state.losses))
+    try:
+        while len(state.history) < config.epochs and not _out_of_patience(state, config):
+            epoch = len(state.history)
+            begun = epoch + 1
+            if before_epoch is not None and not len(state.losses):
+                before_epoch(epoch)
+            for losses, due in trainer.epoch_losses(epoch, state.losses, pause_every=config.checkpoint_every):
+                state.losses = losses
+                if report is not None:
+                    running = float(state.losses.sum(axis=1, dtype=np.float64).mean())
+                    report(epoch, len(state.losses), trainer.steps_per_epoch, running)
+                stop = stopping()  # asked once: a signal must not fall between saving and leaving
+                if stop or (due and len(state.losses) < trainer.steps_per_epoch):
+                    checkpoint()
+                if stop:
+                    return state.history
+            row = {"epoch": float(epoch + 1), **trainer.epoch_row(state.losses)}
+            if validation is not None:
+                row |= _measured(model, "validation", validation)
+                if row["validation_elbo"] > max([r["validation_elbo"] for r in state.history], default=-np.inf):
+                    state.best_epoch, state.best = epoch + 1, [w.numpy() for w in model.weights]
+            if len(data.test_images):
+                row |= _measured(model, "test", data.test_images)
+            state.history, state.losses = [*state.history, row], np.empty([0, 2], np.float32)
+            checkpoint()
+            if after_epoch is not None:
+                after_epoch(row)
+            if stopping():
+                break
+        if state.best:
+            _assign([weight.value for weight in model.weights], state.best)
+        return state.history
+    finally:  # however it ends, the next training repeats neither order nor noise
+        model.epochs_trained = trainer.first_epoch + begun
+        model.steps_trained = trainer.first_step + begun * trainer.steps_per_epoch
+        model.training_record = (config, tuple(state.history))
 
 
-def _counted(model: VAE, state: State, trainer: Trainer) -> list[Row]:
-    """Note on the model how far it has been trained; returns the history."""
-    model.epochs_trained = trainer.first_epoch + len(state.history) + bool(len(state.losses))
-    steps = len(state.history) * trainer.steps_per_epoch + len(state.losses)
-    model.steps_trained = trainer.first_step + steps
-    return state.history
+def _measured(model: VAE, part: str, images: np.ndarray) -> Row:
+    numbers = evaluation.evaluate_elbo(model, images)
+    return {f"{part}_{name}": numbers[name] for name in ("nll", "kl", "elbo")}
 
 
 def split_validation(n_images: int, config: TrainingConfig) -> tuple[np.ndarray, np.ndarray]:

@@ -6,16 +6,22 @@ Only the standard library is imported until a command runs, so that ``--help`` a
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
+import os
 import shlex
+import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vae_lib.cli.flags import main_parser, resuming_parser, training_parser
-from vae_lib.config import RunConfig
-from vae_lib.errors import UserError, one_line
+from vae_lib.cli.streams import forgiving_streams
+from vae_lib.config import DATASETS, RunConfig
+from vae_lib.errors import UserError, notice, one_line
 
 INTERRUPTED = 130
 MOST = 100_000  # images that a command takes at once
@@ -23,15 +29,43 @@ MOST = 100_000  # images that a command takes at once
 
 def _guarded(prog: str, command: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> int:
     """Run a command; a `UserError` becomes one line on stderr."""
+    os.environ["MPLBACKEND"] = "agg"  # no command opens a window
+    with forgiving_streams(), warnings.catch_warnings(), _noted_interrupts() as interrupted:
+        warnings.simplefilter("ignore", DeprecationWarning)  # a developer's business, and no error here
+        try:
+            command(args)
+        except UserError as error:
+            print(f"{prog}: error: {one_line(error)}", file=sys.stderr)
+            return error.exit_status
+        except KeyboardInterrupt as stop:
+            print(f"{prog}: interrupted; {stop}" if str(stop) else f"\n{prog}: interrupted.", file=sys.stderr)
+            return INTERRUPTED
+        except Exception:
+            if interrupted:  # a library that was being imported has made something else of it
+                print(f"\n{prog}: interrupted.", file=sys.stderr)
+                return INTERRUPTED
+            raise
+        return 0
+
+
+@contextlib.contextmanager
+def _noted_interrupts() -> Iterator[list[int]]:
+    """SIGINT raises KeyboardInterrupt as always, and is noted in the list."""
+    noted: list[int] = []
+
+    def handle(number: int, _frame: object) -> None:
+        noted.append(number)
+        raise KeyboardInterrupt
+
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not usual or threading.current_thread() is not threading.main_thread():
+        yield noted
+        return
+    signal.signal(signal.SIGINT, handle)
     try:
-        command(args)
-    except UserError as error:
-        print(f"{prog}: error: {one_line(error)}", file=sys.stderr)
-        return error.exit_status
-    except KeyboardInterrupt as stop:
-        print(f"{prog}: interrupted; {stop}" if str(stop) else f"\n{prog}: interrupted.", file=sys.stderr)
-        return INTERRUPTED
-    return 0
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "vae") -> int:
@@ -54,7 +88,7 @@ def train_main(argv: Sequence[str] | None = None) -> int:
 
 
 # What a parsed command line holds beside the settings of a run.
-NO_SETTINGS = {"strategy", "out", "overwrite", "command", "resume", "run_command", "prog", "next_steps"}
+NO_SETTINGS = {"strategy", "out", "overwrite", "command", "resume", "data_dir", "run_command", "prog", "next_steps"}
 
 
 def _train(args: argparse.Namespace) -> None:
@@ -64,10 +98,15 @@ def _train(args: argparse.Namespace) -> None:
     from vae_lib.runs import limits
     from vae_lib.runs.distribution import make_strategy
     from vae_lib.runs.lifecycle import train_run
+    from vae_lib.runs.store import partial_path
 
+    partial_path(config, args.out)  # a name that cannot be is refused before anything else
     strategy = make_strategy(args.strategy)  # first: it must come before all else in TensorFlow
     limits.check(config, 1)  # the weights alone, before any image is read
-    data = _load(config)
+    from vae_lib.data.loading import load_data
+
+    asked = config.data
+    data = load_data(asked.name, config.model.im_dim, source=asked.source, hold_out_sample=asked.hold_out_sample)
     train = functools.partial(train_run, config, data, args.out, overwrite=args.overwrite, command=args.command)
     _run(train, config, strategy, args.next_steps)
 
@@ -80,15 +119,36 @@ def _resume(args: argparse.Namespace) -> None:
     strategy = make_strategy(args.strategy)
     folder = find_unfinished(args.resume)
     config, _ = read_config(folder)
-    data = _load(config)
+    data = _images_of(config, data_dir=args.data_dir, same=True)
     _run(functools.partial(resume_run, folder, data), config, strategy, args.next_steps)
 
 
-def _load(config: RunConfig) -> Any:
-    from vae_lib.data.loading import load_data
+def _images_of(config: RunConfig, source: str | None = None, data_dir: str | None = None, *, same: bool = False) -> Any:
+    """The images of a run, from the source it had unless ``source`` names another; a folder may be ``data_dir`` now.
 
-    asked = config.data
-    return load_data(asked.name, config.model.im_dim, source=asked.source, hold_out_sample=asked.hold_out_sample)
+    With ``same`` only those that it was trained with will do; else the bundled sample will, where the full set is not.
+    """
+    from vae_lib.data.loading import fingerprint, load_data
+
+    had = config.data
+    if had.name in DATASETS:
+        if data_dir is not None:
+            raise UserError(f"--data-dir says where a folder of images lies now; this run was trained on {had.name}.")
+        if source is None:
+            source = "sample" if had.found == "sample" else had.source
+        if same and source == "auto":
+            source = "tfds"
+        return load_data(had.name, config.model.im_dim, source=source, hold_out_sample=same and had.hold_out_sample)
+    if not had.name and data_dir is None:
+        raise UserError("this run does not know where its images are: give the folder that holds them as --data-dir.")
+    if source is not None:
+        raise UserError("--source is for mnist, fashion_mnist and faces: a folder of images is named by --data-dir.")
+    data = load_data(data_dir or had.name, config.model.im_dim)
+    if data.train_images.shape[1:] != config.model.image_shape:
+        raise UserError(f"the run takes images of shape {config.model.image_shape}, not {data.train_images.shape[1:]}.")
+    if not same and had.fingerprint not in ("", fingerprint(data)):
+        notice("these are not the images that the run was trained with, or they have changed.")
+    return data
 
 
 def _run(train: Callable[..., Any], config: RunConfig, strategy: Any, next_steps: Mapping[str, str]) -> None:
@@ -102,16 +162,21 @@ def _run(train: Callable[..., Any], config: RunConfig, strategy: Any, next_steps
         folder = train(report=bars.report, after_epoch=bars.close, strategy=strategy)
     except Interrupted as stop:
         bars.abandon()
-        name = shlex.quote(display_name(stop.folder))
-        raise KeyboardInterrupt(f"saved; go on with: {next_steps['resume']} {name}") from None
-    name = shlex.quote(display_name(folder))
-    print(f"saved {folder}; draw its manifold with: {next_steps['draw']} {name}")
+        raise KeyboardInterrupt(
+            f"saved; go on with: {next_steps['resume']} {_typed(display_name(stop.folder))}"
+        ) from None
+    print(f"saved {folder}; draw its manifold with: {next_steps['draw']} {_typed(display_name(folder))}")
+
+
+def _typed(name: str) -> str:
+    """A run's name as one types it in a shell."""
+    return shlex.quote(f"./{name}" if name.startswith("-") else name)
 
 
 def _list(args: argparse.Namespace) -> None:
-    from vae_lib.runs.store import list_runs
+    from vae_lib.runs.store import list_runs, project_dir
 
-    print("\n".join(list_runs()) or "no runs yet: train one first")
+    print("\n".join(list_runs()) or f"no runs under {project_dir('pickles')} yet: train one first")
 
 
 def _manifold(args: argparse.Namespace) -> None:
@@ -146,12 +211,11 @@ def _picture_path(run: Any, suffix: str, out: str | None) -> Path:
     """``out``, or the run's name under ``img/``."""
     from vae_lib.runs.store import project_dir
 
-    return Path(out) if out is not None else project_dir("img") / f"{run.path.name}{suffix}"
+    return Path(out) if out is not None else project_dir("img") / f"{run.name}{suffix}"
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    from vae_lib import report
-    from vae_lib.data.loading import load_data
+    from vae_lib import pictures, report
     from vae_lib.evaluation import evaluate
     from vae_lib.runs.store import load_run
 
@@ -161,9 +225,11 @@ def _evaluate(args: argparse.Namespace) -> None:
         _count("--images", args.images)
     run = load_run(args.run)
     config = run.config
-    data = load_data(config.data.name, config.model.im_dim, source=args.source)
+    data = _images_of(config, args.source, args.data_dir)
     exact = config.model.latent_dim == 2 and not args.no_exact
-    images = data.test_images[: args.images]
+    images = data.test_images
+    if args.images is not None:  # taking turns through the labels, by which a set may be sorted
+        images = images[pictures.spread_indices(data.test_labels, args.images)]
     numbers = evaluate(run.model, images, samples=args.samples, exact=exact, progress=True)
     print(f"{args.run}: {len(images)} test images of {report.describe_task(config, data.source)}; nats per image")
     print("\n".join(report.evaluation_lines(config.model, numbers)))
@@ -178,21 +244,19 @@ def _samples(args: argparse.Namespace) -> None:
     from vae_lib import figures, pictures
     from vae_lib.runs.store import load_run
 
-    if not 0 <= args.seed < 2**31:
-        raise UserError(f"--seed must be from 0 to {2**31 - 1:,}, not {args.seed:,}.")
     run = load_run(args.run)
-    picture = pictures.samples(run.model, _count("--count", args.count), seed=args.seed)
+    _check_tiles(run, _count("--count", args.count), args)
+    picture = pictures.samples(run.model, args.count, seed=args.seed)
     _write_tiles(run, "samples", picture, args, figures)
 
 
 def _reconstruct(args: argparse.Namespace) -> None:
     from vae_lib import figures, pictures
-    from vae_lib.data.loading import load_data
     from vae_lib.runs.store import load_run
 
     run = load_run(args.run)
     count = _count("--count", args.count)
-    data = load_data(run.config.data.name, run.config.model.im_dim, source=args.source)
+    data = _images_of(run.config, args.source, args.data_dir)
     images = data.test_images[pictures.spread_indices(data.test_labels, count)]
     _write_tiles(run, "reconstructions", pictures.reconstructions(run.model, images), args, figures)
 
@@ -200,14 +264,22 @@ def _reconstruct(args: argparse.Namespace) -> None:
 def _write_tiles(run: Any, kind: str, picture: Any, args: argparse.Namespace, figures: Any) -> None:
     from vae_lib.runs.store import project_dir
 
-    out = args.out or project_dir("img") / f"{kind}_{run.path.name}.png"
-    default = 2 if run.config.model.im_dim < 64 else 1
-    scale = default if args.scale is None else args.scale
-    print(f"wrote {figures.write_image(out, figures.enlarge(picture, scale))}")
+    out = project_dir("img") / f"{kind}_{run.name}.png" if args.out is None else args.out
+    print(f"wrote {figures.write_image(out, figures.enlarge(picture, _tile_scale(run, args)))}")
+
+
+def _tile_scale(run: Any, args: argparse.Namespace) -> int:
+    return (2 if run.config.model.im_dim < 64 else 1) if args.scale is None else args.scale
+
+
+def _check_tiles(run: Any, count: int, args: argparse.Namespace) -> None:
+    """Refuse a picture that is too large before its tiles are decoded."""
+    from vae_lib import figures
+
+    figures.check_pixels(count * (run.config.model.im_dim * _tile_scale(run, args)) ** 2)
 
 
 def _export(args: argparse.Namespace) -> None:
-    from vae_lib.data.loading import load_data
     from vae_lib.page import export
     from vae_lib.runs.store import load_run
 
@@ -216,9 +288,11 @@ def _export(args: argparse.Namespace) -> None:
     config = run.config
     data = None
     if config.data.name != "faces":
-        data = load_data(config.data.name, config.model.im_dim, source=args.source)
+        source = args.source or ("sample" if config.data.name in DATASETS else None)
+        data = _images_of(config, source, args.data_dir) if config.data.name or args.data_dir else None
     page = export.run_page(run, data, examples=_count("--examples", args.examples))
-    print(f"wrote {export.write_page(args.out or f'{run.path.name}.html', page)} ({len(page) / 1e6:.1f} MB)")
+    path = export.write_page(f"{run.name}.html" if args.out is None else args.out, page)
+    print(f"wrote {path} ({len(page) / 1e6:.1f} MB)")
 
 
 def _count(flag: str, value: int) -> int:

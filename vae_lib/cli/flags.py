@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
+from vae_lib import __version__
 from vae_lib.config import BINARIZATIONS, LIKELIHOODS, MODES, PRECISIONS, SCHEDULES
 from vae_lib.errors import one_line
 
@@ -36,6 +37,8 @@ FURTHER: list[Row] = [
     ("--source", str, "auto", "SOURCE", "'auto', 'tfds', 'sample', or a folder that TensorFlow Datasets prepared"),
     ("--out", str, None, "FOLDER", "the run's folder (default: a new one under pickles/)"),
 ]
+MOVED: Row = ("--data-dir", str, None, "FOLDER", "where the images of a run that was trained on a folder lie now")
+OTHER: Row = ("--source", str, None, "SOURCE", "where the test images come from (default: where the run's came from)")
 STRATEGY: Row = ("--strategy", str, "none", "NAME", "'none', 'mirrored' (all devices) or 'multi-worker' (TF_CONFIG)")
 TRAIN = "Train a variational auto-encoder and save it as a run under pickles/."
 RESUME = "go on with an interrupted run; takes no other flag but --strategy"
@@ -45,7 +48,7 @@ PLANE: list[Row] = [
     ("--tiles", int, 40, "N", "tiles along each side"),
     ("--range", float, None, "R", "equal steps from -R to R, in standard deviations of the prior"),
     ("--plane", str, "auto", "PLANE", "above 2 dimensions: 'diagonal', 'principal' (of the test set's codes), 'auto'"),
-    ("--scale", int, None, "S", "enlarge each tile S times (default: chosen by size)"),
+    ("--scale", int, None, "S", "enlarge each tile S times (default: 1, and to about 112 pixels in an animation)"),
 ]
 SIZE: list[Row] = [
     ("--count", int, 100, "N", "how many images"),
@@ -71,9 +74,20 @@ class _Help(argparse.HelpFormatter):
     """Help that names a default where there is one."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        if action.default in (None, False, argparse.SUPPRESS) or not action.option_strings:
+        unknown = (
+            action.default is None or isinstance(action.default, bool | list) or action.default == argparse.SUPPRESS
+        )
+        if unknown or not action.option_strings:
             return action.help
         return f"{action.help} (default: %(default)s)"
+
+
+def _samples(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        hint = "give the run before this flag" if not text.startswith("-") else "whole numbers follow it"
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number: {hint}") from None
 
 
 def _add(group: Any, rows: Iterable[Row]) -> None:
@@ -107,17 +121,18 @@ def resuming_parser() -> Parser:
     """The parser of ``train_VAE.py --resume RUN``: the settings are the run's own."""
     parser = Parser(prog="train_VAE.py", description="Go on with an interrupted run.")
     parser.add_argument("--resume", required=True, metavar="RUN", help=RESUME)
-    _add(parser, [STRATEGY])
+    _add(parser, [STRATEGY, MOVED])
     return parser
 
 
 def main_parser(commands: Mapping[str, Command], prog: str) -> Parser:
     """The parser of ``vae``; ``commands`` holds the function of each command."""
     parser = Parser(prog=prog, description="Variational auto-encoders: train them, look at them, measure them.")
+    parser.add_argument("--version", action="version", version=f"vae_lib {__version__}")
     group = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
 
     def add(name: str, text: str, rows: Iterable[Row] = (), *, takes_run: bool = True) -> Parser:
-        sub = group.add_parser(name, help=text, description=f"{text.capitalize()}.", formatter_class=_Help)
+        sub = group.add_parser(name, help=text, description=f"{text[:1].upper()}{text[1:]}.", formatter_class=_Help)
         sub.set_defaults(run_command=commands[name], prog=sub.prog)
         if takes_run:
             sub.add_argument("run", help="a run's name under pickles/, or its folder")
@@ -125,22 +140,23 @@ def main_parser(commands: Mapping[str, Command], prog: str) -> Parser:
         return sub
 
     _add_training(add("train", TRAIN[:1].lower() + TRAIN[1:-1], takes_run=False))
-    resume = add("resume", "go on with an interrupted run", [STRATEGY], takes_run=False)
+    resume = add("resume", "go on with an interrupted run", [STRATEGY, MOVED], takes_run=False)
     resume.add_argument("resume", metavar="RUN", help="a run's name under pickles/, or its folder")
     add("list", "list the runs under pickles/", takes_run=False)
     rows: list[Row] = [
-        ("--images", int, None, "N", "only the first N test images"),
-        ("--source", str, "auto", "SOURCE", "where the test images come from, as for training"),
+        ("--images", int, None, "N", "only N test images, taking turns through the classes"),
+        OTHER,
+        MOVED,
     ]
     numbers = add("evaluate", "measure a run on test images, in nats per image", rows)
     text = "importance samples of each bound, for example 1 50 5000 (default: 50)"
-    numbers.add_argument("--samples", type=int, nargs="*", default=[50], metavar="K", help=text)
+    numbers.add_argument("--samples", type=_samples, nargs="*", default=[50], metavar="K", help=text)
     text = "skip the integration of log p(x) that is possible with 2 latent dimensions"
     numbers.add_argument("--no-exact", action="store_true", help=text)
 
     png: Row = ("--out", str, None, "FILE", "where to write (default: img/RUN.png)")
     gif: Row = ("--out", str, None, "FILE", "where to write (default: img/RUN.gif)")
-    frame: Row = ("--frame-ms", int, 40, "MS", "milliseconds a frame, at least 20")
+    frame: Row = ("--frame-ms", int, 40, "MS", "milliseconds a frame, a multiple of 10, at least 20")
     for sub in (
         add("manifold", "draw the decoded latent plane as one picture", [*PLANE, png]),
         add("animate", "animate a spiral through the decoded latent plane", [*PLANE, gif, frame]),
@@ -148,18 +164,11 @@ def main_parser(commands: Mapping[str, Command], prog: str) -> Parser:
         text = "equal steps of the prior's probability (default: 0.025 0.975)"
         sub.add_argument("--quantiles", type=float, nargs=2, metavar=("LOW", "HIGH"), help=text)
     seed: Row = ("--seed", int, 0, "N", "of the random draws")
-    out: Row = (
-        "--out",
-        str,
-        None,
-        "FILE",
-        "where to write (default: beside the others, under img/)",
-    )
+    out: Row = ("--out", str, None, "FILE", "where to write (default: under img/, named after the command and the run)")
     add("samples", "draw images decoded from the prior", [seed, *SIZE, out])
-    source: Row = ("--source", str, "auto", "SOURCE", "where the test images come from, as for training")
-    add("reconstruct", "draw test images beside their reconstructions", [source, *SIZE, out])
+    add("reconstruct", "draw test images beside their reconstructions", [OTHER, MOVED, *SIZE, out])
     page: Row = ("--out", str, None, "FILE", "where to write (default: RUN.html)")
     count: Row = ("--examples", int, 20, "N", "how many test images to put in")
-    sample: Row = ("--source", str, "sample", "SOURCE", "where the test images come from, as for training")
-    add("export", "write a run as one HTML file with sliders that works offline", [page, count, sample])
+    sample: Row = ("--source", str, None, "SOURCE", "where the test images come from (default: the bundled sample)")
+    add("export", "write a run as one HTML file with sliders that works offline", [page, count, sample, MOVED])
     return parser

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tqdm import tqdm
 
 from vae_lib.trainer import Row
+from vae_lib.training import in_words
 
 
 class EpochBars:
@@ -32,8 +33,4 @@ class EpochBars:
     def close(self, row: Row) -> None:
         """Show the numbers of a finished epoch."""
         self.abandon()
-        print(
-            f"epoch {row['epoch']:.0f}/{self._epochs}: test ELBO {row['test_elbo']:.2f} nats "
-            f"= -({row['test_nll']:.2f} reconstruction + {row['test_kl']:.2f} KL); train {row['train_elbo']:.2f}",
-            flush=True,
-        )
+        print(f"epoch {row['epoch']:.0f}/{self._epochs}: {in_words(row)}", flush=True)

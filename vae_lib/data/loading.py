@@ -10,19 +10,22 @@ import difflib
 import errno
 import hashlib
 import json
+import numbers
 import os
 import shutil
 import tempfile
 import zlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import platformdirs
 
+from vae_lib.arrays import as_images
 from vae_lib.config import DATASETS
 from vae_lib.data import sources
 from vae_lib.errors import UserError, notice, one_of
+from vae_lib.files import user_path
 
 CACHE_VERSION = 2  # raise it when decoding, cropping, resizing or splitting changes
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
@@ -31,7 +34,8 @@ ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 class ImageData(NamedTuple):
     """A data set: images (N, H, W, C) uint8, labels (N,) int64, their names, and where it all came from.
 
-    ``source`` is 'tfds' (the full set), 'sample' (the bundled one) or 'folder'; ``name`` is what was asked for.
+    ``source`` is 'tfds' (the full set), 'sample' (the bundled one), 'folder', or 'array' for what came from elsewhere;
+    ``name`` is what was asked for.
     """
 
     train_images: np.ndarray
@@ -42,12 +46,47 @@ class ImageData(NamedTuple):
     source: str
     name: str = ""
 
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, self.train_images.shape[1:]))
+        classes = f"{len(self.label_names):,} classes" if len(self.label_names) != 1 else "1 class"
+        return (
+            f"ImageData({self.name or 'images'}, {self.source}: {len(self.train_images):,} training and "
+            f"{len(self.test_images):,} test images of {shape}, {classes})"
+        )
+
+
+def fingerprint(data: ImageData) -> str:
+    """Sixteen hex digits that change with any pixel or label of a data set, or their order."""
+    digest = hashlib.blake2b(digest_size=8)
+    for field in ARRAYS:
+        array = np.ascontiguousarray(getattr(data, field))
+        digest.update(f"{field} {array.dtype} {array.shape}".encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def as_image_data(data: Any, shape: tuple[int, ...]) -> ImageData:
+    """An `ImageData` of images of that shape: as given, or from training images (N, *shape) alone.
+
+    Raises `UserError` for what is neither.
+    """
+    if not isinstance(data, ImageData):
+        if isinstance(data, tuple | dict) or hasattr(data, "element_spec") or hasattr(data, "test_images"):
+            raise UserError(f"data must be what load_data returns, or an array of images, not {type(data).__name__}.")
+        images = as_images(data, shape, what="training images")
+        none = np.zeros([0, *shape], np.uint8)
+        return ImageData(images, np.zeros(len(images), np.int64), none, np.zeros(0, np.int64), (), "array")
+    return data._replace(
+        train_images=as_images(data.train_images, shape, what="training images", empty=True),
+        test_images=as_images(data.test_images, shape, what="test images", empty=True),
+    )
+
 
 def load_data(
-    name: str,
+    name: str | os.PathLike[str],
     im_dim: int = 28,
     *,
-    source: str = "auto",
+    source: str | os.PathLike[str] = "auto",
     cache_dir: str | os.PathLike[str] | None = None,
     hold_out_sample: bool = False,
 ) -> ImageData:
@@ -55,34 +94,46 @@ def load_data(
 
     ``im_dim`` is the side in pixels; ``source`` is 'auto', 'tfds', 'sample' or a folder of prepared TFDS data.
     ``hold_out_sample`` leaves every image of the bundled sample out of the training part, so that the sample
-    is held-out data. Arrays from the cache are memory-mapped and read-only. Raises `UserError`.
+    is held-out data. Paths may begin with ~ and hold environment variables. The bundled samples and folders are in the
+    order of their labels. Arrays from the cache are memory-mapped and read-only. Of a folder, a line on stderr says
+    how many images and classes it holds and what was left out. Raises `UserError`.
 
         >>> data = load_data("mnist", source="sample")
         >>> data.train_images.shape, data.train_images.dtype, data.label_names[:3]
         ((4000, 28, 28, 1), dtype('uint8'), ('0', '1', '2'))
     """
-    return _load(name, im_dim, source, cache_dir, hold_out_sample)._replace(name=name)
+    name = str(name) if name in DATASETS else str(user_path(name, "data"))
+    if not isinstance(im_dim, numbers.Integral) or isinstance(im_dim, bool) or not 8 <= im_dim <= 1024:
+        raise UserError(f"im_dim must be a whole number from 8 to 1024, not {im_dim!r}.")
+    return _load(name, int(im_dim), source, cache_dir, hold_out_sample)._replace(name=name)
 
 
 def _load(
-    name: str, im_dim: int, source: str, cache_dir: str | os.PathLike[str] | None, hold_out_sample: bool
+    name: str,
+    im_dim: int,
+    source: str | os.PathLike[str],
+    cache_dir: str | os.PathLike[str] | None,
+    hold_out_sample: bool,
 ) -> ImageData:
-    if not isinstance(im_dim, int) or not 8 <= im_dim <= 1024:
-        raise UserError(f"im_dim must be a whole number from 8 to 1024, not {im_dim!r}.")
     if name not in DATASETS:
         if hold_out_sample:
             raise UserError("a folder has no bundled sample that could be held out: leave hold_out_sample off.")
+        if source != "auto":
+            raise UserError(f"a source is for {', '.join(DATASETS)}: the folder {name!r} is its own.")
         return _folder(name, im_dim)
-    data_dir = sources.tfds_dir()
-    if source not in ("auto", "tfds", "sample"):
-        if not Path(source).is_dir():
-            one_of("source", source, ("auto", "tfds", "sample"))
-        data_dir, source = Path(source), "tfds"
     if source == "sample":
         if hold_out_sample:
             raise UserError("the bundled sample cannot be held out of itself: leave hold_out_sample off.")
         return _image_data(sources.read_sample(name, im_dim), "sample")
-    found = _full_set(name, im_dim, data_dir, Path(cache_dir or default_cache_dir()))
+    data_dir, named = sources.tfds_dir()
+    if source not in ("auto", "tfds"):
+        folder = user_path(source, "source") if isinstance(source, str | os.PathLike) else None
+        if folder is None or not folder.is_dir():
+            one_of("source", source, ("auto", "tfds", "sample"))
+            raise UserError(f"source {source!r} is no folder.")
+        data_dir, source, named = folder, "tfds", True
+    cache = user_path(cache_dir, "cache_dir") if cache_dir is not None else default_cache_dir()
+    found = _full_set(name, im_dim, data_dir, cache, named)
     if found is not None:
         return _without_sample(found, name) if hold_out_sample else found
     where = f"{name} is not prepared under {data_dir} and cannot be downloaded"
@@ -95,11 +146,16 @@ def _load(
     return data
 
 
-def _full_set(name: str, im_dim: int, data_dir: Path, cache: Path) -> ImageData | None:
-    """The whole data set from the cache, from disk or from the network, in this order; None without any."""
+def _full_set(name: str, im_dim: int, data_dir: Path, cache: Path | None, named: bool) -> ImageData | None:
+    """The whole data set from the cache, from disk or from the network, in this order; None without any.
+
+    Where ``data_dir`` was named and lacks the set, what the cache holds is from elsewhere and is not used.
+    """
     prepared = sources.prepared_folder(name, data_dir)
-    key = f"{name}-{im_dim}-v{CACHE_VERSION}-"
-    entry = cache / (key + _fingerprint(prepared)) if prepared else next(iter(sorted(cache.glob(key + "*"))), None)
+    key, entry = f"{name}-{im_dim}-v{CACHE_VERSION}-", None
+    if cache is not None:
+        kept = [] if named else sorted(cache.glob(key + "*"), key=lambda path: path.stat().st_mtime)
+        entry = cache / (key + _fingerprint(prepared)) if prepared else next(reversed(kept), None)
     if entry is not None and (cached := _read_cache(entry)) is not None:
         return cached
     if prepared is None and not sources.host_answers(name):
@@ -115,7 +171,8 @@ def _full_set(name: str, im_dim: int, data_dir: Path, cache: Path) -> ImageData 
         return None
     prepared = sources.prepared_folder(name, data_dir)
     assert prepared is not None, "read_tfds returns only from a prepared folder"
-    return _write_cache(cache / (key + _fingerprint(prepared)), _image_data(splits, "tfds"))
+    data = _image_data(splits, "tfds")
+    return data if cache is None else _write_cache(cache / (key + _fingerprint(prepared)), data)
 
 
 def _folder(name: str, im_dim: int) -> ImageData:
@@ -146,9 +203,10 @@ def _without_sample(data: ImageData, name: str) -> ImageData:
 # ---- The decoded cache -------------------------------------------------------------------------------------
 
 
-def default_cache_dir() -> Path:
-    """``VAE_LIB_CACHE``, or the folder for vae_lib where the system keeps caches."""
-    return Path(os.environ.get("VAE_LIB_CACHE") or platformdirs.user_cache_dir("vae_lib", appauthor=False))
+def default_cache_dir() -> Path | None:
+    """``VAE_LIB_CACHE``, or the folder for vae_lib where the system keeps caches; None for a user without a home."""
+    folder = user_path(os.environ.get("VAE_LIB_CACHE") or platformdirs.user_cache_dir("vae_lib", appauthor=False))
+    return folder if folder.parts[0] != "~" else None
 
 
 def _fingerprint(prepared: Path) -> str:

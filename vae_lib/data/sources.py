@@ -1,7 +1,7 @@
 """Where images come from: TensorFlow Datasets, the bundled samples, folders. The only import of ``tfds``.
 
-Each reader returns ``(images, labels, names)`` per split with images resized to ``im_dim``; `data` chooses
-between them and caches what they return.
+Each reader returns ``(images, labels, names)`` per split with images resized to ``im_dim``; `vae_lib.data.loading`
+chooses between them and caches what they return.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ import importlib.resources
 import os
 import threading
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
-from vae_lib.errors import UserError
+from vae_lib.errors import UserError, notice
+from vae_lib.files import user_path
 
 TFDS_BUILDERS = {"mnist": "mnist:3.0.1", "fashion_mnist": "fashion_mnist:3.0.1", "faces": "lfw:0.1.1"}
 HOSTS = {  # what TFDS downloads each data set from
@@ -55,7 +57,7 @@ class Splits(NamedTuple):
 
 def in_test_set(name: str) -> bool:
     """Whether ``name`` (a person, a file) is held out: about one in ten, the same on every machine."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % TEST_SHARE == 0
+    return int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:8], "big") % TEST_SHARE == 0
 
 
 def resize(image: Image.Image, im_dim: int) -> np.ndarray:
@@ -103,9 +105,10 @@ def default_label_names(name: str) -> tuple[str, ...]:
 # ---- TensorFlow Datasets -----------------------------------------------------------------------------------
 
 
-def tfds_dir() -> Path:
-    """The folder of prepared data sets: ``TFDS_DATA_DIR`` or ~/tensorflow_datasets."""
-    return Path(os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets")
+def tfds_dir() -> tuple[Path, bool]:
+    """The folder of prepared data sets, and whether ``TFDS_DATA_DIR`` names it; else it is ~/tensorflow_datasets."""
+    named = os.environ.get("TFDS_DATA_DIR")
+    return user_path(named or "~/tensorflow_datasets"), bool(named)
 
 
 def prepared_folder(name: str, data_dir: Path) -> Path | None:
@@ -172,13 +175,12 @@ def _read_faces(examples: Iterable[dict[str, Any]], im_dim: int) -> Splits:
         face = Image.fromarray(example["image"]).crop(FACE_BOX).convert("L")
         images.append(resize(face, im_dim))
         people.append(example["label"].decode())
-    return split_by_name(np.stack(images), people, people)
+    return split(np.stack(images), people, np.array([in_test_set(person) for person in people]))
 
 
-def split_by_name(images: np.ndarray, labels: list[str], keys: list[str]) -> Splits:
-    """Train and test parts by `in_test_set` of each image's key; labels become indices of sorted names."""
+def split(images: np.ndarray, labels: list[str], held_out: np.ndarray) -> Splits:
+    """The parts that are not and that are held out, (N,) bool; labels become indices of sorted names."""
     names, indices = np.unique(labels, return_inverse=True)
-    held_out = np.array([in_test_set(key) for key in keys])
     parts = [Split(images[keep], indices[keep].astype(np.int64)) for keep in (~held_out, held_out)]
     return Splits(parts[0], parts[1], tuple(str(name) for name in names))
 
@@ -212,12 +214,13 @@ def sample_people() -> set[str]:
 
 
 def read_folder(folder: Path, im_dim: int) -> Splits:
-    """Every image below ``folder``, all grey or all RGB; its sub-folder is its label.
+    """Every image below ``folder``, all grey or all RGB; its sub-folder is its label. Links are followed.
 
-    About one file in ten, chosen by its name, is held out (at least one on either side). Images are resized
-    to a square. Raises `UserError` naming the first file that cannot be used.
+    About one file in ten, chosen by its name, is held out (at least one on either side). Images are turned upright as
+    their cameras noted, and resized to a square. Hidden files and folders are left out, as are files that are no
+    images; a line on stderr counts them. Raises `UserError` naming the first file that cannot be used.
     """
-    files = list(_image_files(folder))
+    files, left_out = _image_files(folder)
     if len(files) < 2:
         raise UserError(f"{folder} holds {len(files)} images ({', '.join(sorted(IMAGE_SUFFIXES))}); it needs 2.")
     check_room(len(files), im_dim, 3)
@@ -231,31 +234,55 @@ def read_folder(folder: Path, im_dim: int) -> Splits:
         pictures.append(resize(picture, im_dim))  # at once: a photo takes a thousand times the memory
     images = np.stack(pictures)
     names = [file.relative_to(folder).as_posix() for file in files]
-    held_out = [in_test_set(name) for name in names]
-    keys = names
-    if all(held_out) or not any(held_out):  # too few files for chance: hold the last one out
-        keys = [next(_keys(False))] * (len(names) - 1) + [next(_keys(True))]
-    return split_by_name(images, [str(Path(name).parent) for name in names], keys)
+    held_out = np.array([in_test_set(name) for name in names])
+    if held_out.all() or not held_out.any():  # too few files for chance: hold the last one out
+        held_out = np.arange(len(names)) == len(names) - 1
+    splits = split(images, [str(Path(name).parent) for name in names], held_out)
+    classes = "1 class" if len(splits.label_names) == 1 else f"{len(splits.label_names):,} classes"
+    others = ", ".join(f"{count:,} {kind}" for kind, count in sorted(left_out.items()))
+    notice(f"{folder}: {len(files):,} images in {classes}" + (f"; left out: {others}." if others else "."))
+    return splits
 
 
-def _keys(held_out: bool) -> Iterator[str]:
-    return (str(i) for i in range(1000) if in_test_set(str(i)) == held_out)
-
-
-def _image_files(folder: Path) -> Iterator[Path]:
+def _image_files(folder: Path) -> tuple[list[Path], Counter[str]]:
+    """The images below a folder, and how many files of each other kind there are; a linked folder is entered once."""
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder.")
-    paths = sorted(folder.rglob("*"), key=lambda path: path.relative_to(folder).as_posix())
-    return (path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    found: list[Path] = []
+    others: Counter[str] = Counter()
+    entered = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        entered.add(os.path.realpath(place))
+        hidden = [name for name in (*folders, *files) if name.startswith(".")]
+        others["hidden"] += len(hidden)
+        inside = sorted(name for name in folders if name not in hidden)
+        folders[:] = [name for name in inside if os.path.realpath(os.path.join(place, name)) not in entered]
+        for path in (Path(place, name) for name in files if name not in hidden):
+            if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+                found.append(path)
+            else:
+                others[path.suffix.lower() or "without an ending"] += 1
+    return sorted(found, key=lambda path: path.relative_to(folder).as_posix()), +others
 
 
 def _open(file: Path) -> Image.Image:
     try:
         with Image.open(file) as image:
+            frames = getattr(image, "n_frames", 1)
+            if frames > 1 and image.format != "MPO":  # which phones write: a photo and its preview
+                raise UserError(f"{file} is an animation of {frames} frames: keep one of them.")
             image.load()
-            mode = "L" if image.mode == "1" else image.mode
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode == "P" and "transparency" not in upright.info:
+                upright = upright.convert("RGB")
+                red, *others = upright.split()
+                if all(ImageChops.difference(red, other).getextrema() == (0, 0) for other in others):
+                    upright = red  # a palette of greys
+            mode = "L" if upright.mode == "1" else upright.mode
             if mode not in ("L", "RGB"):
                 raise UserError(f"{file} has the pixel format {mode}: convert it to 8-bit grey or RGB.")
-            return image.convert(mode)
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+            return upright.convert(mode)
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(f"{file} cannot be read as an image: {error}.") from None

@@ -15,10 +15,10 @@ import numpy as np
 
 from vae_lib import figures, latent, pictures, report
 from vae_lib.backend import keras
-from vae_lib.data.loading import ImageData
-from vae_lib.errors import UserError
-from vae_lib.evaluation import kl_per_dimension
-from vae_lib.files import write_atomically
+from vae_lib.data.loading import ImageData, as_image_data
+from vae_lib.errors import Fault, UserError
+from vae_lib.evaluation import EVALUATION_SEED, kl_per_dimension
+from vae_lib.files import user_path, write_atomically
 from vae_lib.model import VAE, Encodings
 from vae_lib.networks import DepthToSpace
 from vae_lib.runs.store import Run
@@ -34,15 +34,21 @@ def _base64(array: np.ndarray) -> str:
     return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
 
 
+ACTIVATIONS = (keras.activations.linear, keras.activations.gelu)  # that the page's JavaScript has
+
+
 def _described(layer: keras.Layer) -> dict[str, Any]:
     """A decoder layer as the page's JavaScript knows it, without its weights. Raises `UserError`."""
+    activation = getattr(layer, "activation", keras.activations.linear)
+    if activation not in ACTIVATIONS:
+        raise UserError(f"the page has layers with gelu or no activation, not with {activation.__name__}.")
+    gelu = activation is keras.activations.gelu
     match layer:
-        case keras.layers.Dense():
+        case keras.layers.Dense() if layer.use_bias:
             rows, columns = layer.kernel.shape
-            return {"kind": "dense", "K": rows, "N": columns, "gelu": layer.activation is not keras.activations.linear}
-        case keras.layers.Conv2D():
+            return {"kind": "dense", "K": rows, "N": columns, "gelu": gelu}
+        case keras.layers.Conv2D() if _plain(layer):
             size, _, channels, columns = layer.kernel.shape
-            gelu = layer.activation is not keras.activations.linear
             return {"kind": "conv", "K": size * size * channels, "N": columns, "size": size, "gelu": gelu}
         case keras.layers.Reshape():
             return {"kind": "reshape"} | dict(zip(("height", "width", "channels"), layer.target_shape, strict=True))
@@ -52,15 +58,24 @@ def _described(layer: keras.Layer) -> dict[str, Any]:
             (top, _), (left, _) = layer.cropping
             height, width = layer.output.shape[1:3]
             return {"kind": "crop", "top": top, "left": left, "height": height, "width": width}
-    raise UserError(f"the page cannot show a decoder with a layer of type {type(layer).__name__}.")
+    raise UserError(f"the page cannot show a decoder with a layer such as {layer.name} ({type(layer).__name__}).")
 
 
-def packed_decoder(decoder: keras.Sequential) -> dict[str, Any]:
+def _plain(layer: keras.layers.Conv2D) -> bool:
+    """Whether a convolution is square, with a bias, of stride 1, and keeps the size of the image."""
+    square = layer.kernel_size[0] == layer.kernel_size[1]
+    simple = layer.strides == layer.dilation_rate == (1, 1) and layer.groups == 1
+    return square and simple and layer.use_bias and layer.padding == "same" and layer.data_format == "channels_last"
+
+
+def packed_decoder(decoder: keras.Model) -> dict[str, Any]:
     """The decoder as a list of layers and two base64 blocks: weights in 16 bits, and each column's scale and bias.
 
     A weight is its 16-bit integer times the scale of its column, the largest of the column over 32,767: it is off by
     at most 1.6e-5 of that largest one.
     """
+    if not isinstance(decoder, keras.Sequential):
+        raise UserError(f"the page can show a decoder that is a keras.Sequential, not a {type(decoder).__name__}.")
     weights, columns = [], []
     layers = [_described(layer) for layer in decoder.layers]
     for layer in decoder.layers:
@@ -113,7 +128,7 @@ def run_card(run: Run) -> list[tuple[str, str]]:
         ("training", f"{config.training.epochs} epochs, seed {config.training.seed}"),
     ]
     if {"elbo", "elbo_error"} <= set(test):
-        rows.append(("test ELBO", f"{test['elbo']:.2f} \N{PLUS-MINUS SIGN} {test['elbo_error']:.2f} nats an image"))
+        rows.append(("test ELBO", f"{test['elbo']:.2f} {_plus_minus(test['elbo_error'])} nats an image"))
     if "bits_per_pixel" in test:
         rows.append(("bits per pixel", f"{test['bits_per_pixel']:.3f}"))
     if "log_px" in test:
@@ -123,6 +138,10 @@ def run_card(run: Run) -> list[tuple[str, str]]:
     if command := run.metrics.get("made_by", {}).get("command"):
         rows.append(("made by", command))
     return rows
+
+
+def _plus_minus(error: float | None) -> str:
+    return report.plus_minus(error).replace("+-", "\N{PLUS-MINUS SIGN}")
 
 
 def _examples(model: VAE, data: ImageData | None, encodings: Encodings | None, count: int) -> dict[str, Any]:
@@ -135,13 +154,13 @@ def _examples(model: VAE, data: ImageData | None, encodings: Encodings | None, c
     return {
         "pixels": _base64(images),
         "codes": np.round(model.encode_arrays(images).z_mean, 3).tolist(),
-        "labels": [data.label_names[i].replace("_", " ") for i in data.test_labels[indices]],
+        "labels": [data.label_names[i].replace("_", " ") for i in data.test_labels[indices] if data.label_names],
     }
 
 
 def explorer_page(
     model: VAE,
-    data: ImageData | None = None,
+    data: ImageData | np.ndarray | None = None,
     *,
     encodings: Encodings | None = None,
     name: str = "VAE",
@@ -151,16 +170,25 @@ def explorer_page(
 ) -> str:
     """The model's explorer as HTML, complete in itself: styles, scripts, weights and pictures are inside.
 
-    ``data`` gives the names of the classes and ``examples`` test images to start from; without it the page starts
-    from the first ``encodings``, which it shows decoded. ``card`` is a table of what is worth knowing. ``map_side``
-    limits the picture behind the map, in pixels, and with it the size of the page. Raises `UserError` for a decoder
-    with layers that the page lacks.
+    ``data``, an `ImageData` or images (N, H, W, C), gives the names of the classes and ``examples`` test images to
+    start from; without it the page starts from the first ``encodings``, which it shows decoded. ``card`` is a table of
+    what is worth knowing. ``map_side`` limits the picture behind the map, in pixels, and with it the size of the page.
+    Raises `UserError` for a decoder with layers that the page lacks.
 
         >>> from vae_lib import VAE, explorer_page
         >>> explorer_page(VAE(latent_dim=2, num_filters=4), map_side=112)[:15]
         '<!doctype html>'
     """
     config = model.config
+    if data is not None:
+        data = as_image_data(data, config.image_shape)
+        images = data.test_images if len(data.test_images) else data.train_images
+        labels = data.test_labels if len(data.test_images) else data.train_labels
+        data = data._replace(test_images=images, test_labels=labels)
+        if encodings is None:
+            encodings = Encodings(*model.encode_arrays(images, seed=EVALUATION_SEED), labels)
+        elif data.label_names and encodings.labels.max(initial=0) >= len(data.label_names):
+            raise UserError("the encodings have labels that the data has no names for: they are of other images.")
     kl = np.zeros(config.latent_dim)
     if encodings is not None:
         kl = kl_per_dimension(encodings.z_mean, encodings.z_log_var)
@@ -196,7 +224,7 @@ def explorer_page(
 def run_page(run: Run, data: ImageData | None = None, **options: Any) -> str:
     """`explorer_page` of a run, with its encodings, its name and its card."""
     return explorer_page(
-        run.model, data, encodings=run.encodings, name=run.path.name, card=run_card(run), **options
+        run.model, data, encodings=run.encodings, name=run.name, card=run_card(run), **options
     )  # fmt: skip
 
 
@@ -212,7 +240,7 @@ def _index_cards(runs: Mapping[str, Run]) -> Iterator[str]:
         tiles = max(4, 280 // run.config.model.im_dim)
         picture = _data_uri(pictures.manifold(run.model, latent.axis_values(tiles), encodings=run.encodings))
         task = html.escape(report.describe_task(run.config, run.config.data.found or "sample"))
-        name = html.escape(run.path.name)
+        name = html.escape(run.name)
         yield (
             f'<li><a href="{html.escape(file)}"><img src="{picture}" alt="" width="280" height="280">'
             f"<strong>{name}</strong><span>{task}; {run.config.model.latent_dim} latent dimensions</span></a></li>"
@@ -235,12 +263,17 @@ class EmbeddedPage:
 
 def write_page(path: str | os.PathLike[str], page: str) -> Path:
     """Write a page; whatever stood at ``path`` stays until the new one is whole. Raises `UserError`."""
-    target = Path(path)
+    target = user_path(path, "the page's file")
+    if target.is_dir() or not target.name:
+        raise UserError(f"cannot write {target}: it is a folder.")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(target, page.encode())
     except OSError as error:
         raise UserError(f"cannot write {target}: {error.strerror}.") from None
+    try:
+        write_atomically(target, page.encode())
+    except OSError as error:
+        raise Fault(f"cannot write {target}: {error.strerror}.") from None
     return target
 
 

@@ -51,7 +51,7 @@ def load(folder: Path) -> State | None:
     for path in paths:
         try:
             return _read(path)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RecursionError, zipfile.BadZipFile):
             continue
     if paths:
         raise UserError(f"every checkpoint in {folder / 'checkpoints'} is damaged: start again with --overwrite.")
@@ -59,19 +59,25 @@ def load(folder: Path) -> State | None:
 
 
 def _read(path: Path) -> State:
+    """A checkpoint's state; raises one of several errors for a file that is none."""
+    with zipfile.ZipFile(path) as archive:
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            raise ValueError("a checkpoint is not compressed: what it unpacks to has no bound")
     with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
         header = json.loads(str(file["header"]))
         if header["format"] != FORMAT:
             raise ValueError(f"format {header['format']}")
         arrays = [file[name] for name in sorted(file.files) if name.startswith("a")]
-        n = header["variables"]
+        n, losses = int(header["variables"]), file["losses"]
+        if losses.ndim != 2 or losses.shape[1] != 2 or losses.dtype != np.float32:
+            raise ValueError("no losses")
         return State(
-            n_images=header["n_images"],
-            history=header["history"],
-            losses=file["losses"],
+            n_images=int(header["n_images"]),
+            history=[{str(name): float(value) for name, value in row.items()} for row in header["history"]],
+            losses=losses,
             variables=arrays[:n],
             best=arrays[n:],
-            best_epoch=header["best_epoch"],
-            seconds=header["seconds"],
-            command=header["command"],
+            best_epoch=int(header["best_epoch"]),
+            seconds=float(header["seconds"]),
+            command=str(header["command"]),
         )

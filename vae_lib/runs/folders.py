@@ -52,10 +52,10 @@ def _foreign_files(folder: Path) -> list[str]:
 def check_replaceable(folder: Path) -> None:
     """Raise `UserError` unless ``folder`` is a run and nothing but a run."""
     if folder.is_symlink() or not (folder / "config.json").is_file():
-        raise UserError(f"{folder} is not a run, so it is not replaced: give another folder to --out.")
+        raise UserError(f"{folder} is not a run, so it is not replaced: choose another folder.")
     if foreign := _foreign_files(folder):
         raise UserError(
-            f"{folder} holds {foreign[0]}, which is no part of a run: move it away, or choose another --out."
+            f"{folder} holds {foreign[0]}, which is no part of a run: move it away, or choose another folder."
         )
 
 

@@ -15,14 +15,15 @@ from typing import Any
 import numpy as np
 
 from vae_lib import evaluation
-from vae_lib.backend import keras, tf
-from vae_lib.config import DATASETS, RunConfig
-from vae_lib.data.loading import ImageData
+from vae_lib.backend import CORES, SHARDS, keras, tf
+from vae_lib.config import RunConfig
+from vae_lib.data.loading import ImageData, fingerprint
 from vae_lib.errors import Fault, UserError, WorkerLost
 from vae_lib.model import VAE, Encodings
 from vae_lib.runs import checkpoints, limits, store
 from vae_lib.runs.folders import locked
-from vae_lib.training import AfterEpoch, Report, State, run_epochs
+from vae_lib.trainer import check_replicas
+from vae_lib.training import AfterEpoch, Report, State, prepare_training, run_epochs
 
 
 class Interrupted(KeyboardInterrupt):
@@ -74,15 +75,12 @@ def train_run(
     The place is reserved before training, so what cannot be saved is not trained. ``report``, ``after_epoch`` and
     ``strategy`` are those of `run_epochs`. Raises `UserError`, and `Interrupted` after a signal.
     """
-    name = config.data.name
-    found = dataclasses.replace(
-        config.data,
-        found=data.source,
-        name=name if name in DATASETS else str(Path(name).resolve()),  # resumed, perhaps, from another folder
-    )
+    if not len(data.train_images) or not len(data.test_images):
+        raise UserError("a run needs training and test images.")
     model = dataclasses.replace(config.model, image_shape=data.train_images.shape[1:])
-    config = RunConfig(model, config.training, found)
+    config = RunConfig(model, config.training, store.described(data, config.data))
     limits.check(config, len(data.train_images))
+    check_replicas(config.training.batch_size, strategy)
     state = State(command=command)
     if not is_chief(strategy):  # the chief writes; this worker only needs to know where
         return _complete(store.partial_path(config, out), config, data, state, report, after_epoch, strategy)
@@ -94,7 +92,7 @@ def train_run(
 
 
 def resume_run(
-    folder: Path,
+    name_or_path: str | os.PathLike[str],
     data: ImageData,
     *,
     report: Report | None = None,
@@ -105,9 +103,14 @@ def resume_run(
 
     The result is the same, bit for bit, as that of a run that was never interrupted. Raises as `train_run`.
     """
+    folder = store.find_unfinished(name_or_path)
     config, _ = store.read_config(folder)
-    if config.data.found != data.source:
-        raise UserError(f"the run was trained on {config.data.found} images, but now {data.source} ones were found.")
+    if config.data.fingerprint not in ("", fingerprint(data)):
+        raise UserError(
+            f"these are not the images that the run {store.display_name(folder)} began with "
+            f"({config.data.name or 'images of your own'}): it can only go on with the same ones."
+        )
+    check_replicas(config.training.batch_size, strategy)
     with locked(folder) if is_chief(strategy) else contextlib.nullcontext():
         state = checkpoints.load(folder) or State()
         return _complete(folder, config, data, state, report, after_epoch, strategy)
@@ -140,9 +143,10 @@ def _complete(
     save = (lambda s: checkpoints.save(partial, s)) if is_chief(strategy) else None
     try:
         with _saved_as_far_as_possible(partial), _deferred_signals() as stopping:
+            trainer, held_out = prepare_training(model, data, config.training, strategy)
             history = run_epochs(
-                model, data, config.training, report=report, after_epoch=after_epoch, strategy=strategy, state=state,
-                save=save, stopping=stopping,
+                trainer, data, held_out, report=report, after_epoch=after_epoch, state=state, save=save,
+                stopping=stopping,
             )  # fmt: skip
             interrupted = stopping()
     except tf.errors.OpError as error:
@@ -156,11 +160,15 @@ def _complete(
         raise Interrupted(partial)
     if not is_chief(strategy):
         return store.final_path(partial)
-    codes = model.encode_arrays(data.test_images, seed=evaluation.EVALUATION_SEED)
-    encodings = Encodings(*codes, data.test_labels)
-    metrics = evaluation.describe(model, data, config.data.name) | {"made_by": provenance(state.command, state.seconds)}
-    with _saved_as_far_as_possible(partial):
-        return store.finish_run(partial, config, model, history, metrics, encodings)
+    try:
+        codes = model.encode_arrays(data.test_images, seed=evaluation.EVALUATION_SEED)
+        encodings = Encodings(*codes, data.test_labels)
+        metrics = evaluation.describe(model, data, config.data.name)
+        metrics["made_by"] = provenance(state.command, state.seconds)
+        with _saved_as_far_as_possible(partial):
+            return store.finish_run(partial, config, model, history, metrics, encodings)
+    except KeyboardInterrupt:  # all epochs are in the checkpoint; only the numbers are missing
+        raise Interrupted(partial) from None
 
 
 def is_chief(strategy: tf.distribute.Strategy | None) -> bool:
@@ -170,10 +178,15 @@ def is_chief(strategy: tf.distribute.Strategy | None) -> bool:
 
 
 def provenance(command: str, seconds: float) -> dict[str, Any]:
-    """How a run was made: the command that started it, the versions and the time of training in seconds."""
+    """How a run was made: the command that started it, the time of training in seconds, and on what.
+
+    The last digits of a run depend on the number of cores and shards and on the versions.
+    """
     return {
         "command": command,
         "training_seconds": round(seconds, 1),
+        "cores": CORES,
+        "shards": SHARDS,
         "versions": {
             "python": platform.python_version(),
             "tensorflow": tf.__version__,

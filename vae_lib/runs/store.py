@@ -4,7 +4,7 @@
     model.weights.h5    Keras weights
     history.csv         one row an epoch, nats per image
     metrics.json        numbers with their protocol
-    encodings.npz       z_mean, z_log_var (half precision) and label of each test image
+    encodings.npz       z_mean, z_log_var (half precision where they fit) and label of each test image
 
 The name says what such folders are called in this system; no file in them is a Python pickle. A run is
 written into ``NAME.partial`` and renamed when complete, so ``NAME`` is never half a run.
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import dataclasses
 import hashlib
 import io
 import json
@@ -27,9 +28,9 @@ import numpy as np
 
 from vae_lib import evaluation
 from vae_lib.config import DATASETS, DataConfig, RunConfig, TrainingConfig, no_duplicates
-from vae_lib.data.loading import ImageData
+from vae_lib.data.loading import ImageData, as_image_data, fingerprint
 from vae_lib.errors import Fault, UserError, one_of
-from vae_lib.files import write_atomically
+from vae_lib.files import user_path, write_atomically
 from vae_lib.model import VAE, Encodings
 from vae_lib.runs import trust
 from vae_lib.runs.folders import LOCK, check_replaceable, delete_run, locked, set_aside
@@ -39,6 +40,7 @@ from vae_lib.trainer import Row
 
 FORMAT = 2  # 1 held all settings in one flat list
 PARTIAL = ".partial"
+LARGEST_HALF = 60_000.0  # a code beyond it is not kept in half precision
 
 
 class Run(NamedTuple):
@@ -51,8 +53,14 @@ class Run(NamedTuple):
     metrics: dict[str, Any]
     encodings: Encodings | None
 
+    @property
+    def name(self) -> str:
+        """The name of the run's folder."""
+        return self.path.resolve().name
+
     def __repr__(self) -> str:
-        return f"Run({self.path.name!r}: {self.config.data.name}, {self.config.model.latent_dim} latent dimensions)"
+        images = self.config.data.name or "images of your own"
+        return f"Run({self.name!r}: {images}, {self.config.model.latent_dim} latent dimensions)"
 
 
 def project_dir(name: str) -> Path:
@@ -61,7 +69,7 @@ def project_dir(name: str) -> Path:
     It lies under ``VAE_LIB_HOME`` where that is set, beside the package in a checkout, else in the current folder.
     """
     if home := os.environ.get("VAE_LIB_HOME"):
-        return Path(home) / name
+        return user_path(home) / name
     checkout = Path(__file__).resolve().parents[2]
     return checkout / name if (checkout / "train_VAE.py").is_file() else Path(name)
 
@@ -74,9 +82,12 @@ def default_name(config: RunConfig, now: datetime) -> str:
 
 def partial_path(config: RunConfig, out: str | os.PathLike[str] | None) -> Path:
     """The folder that a run grows in: ``out`` (or the default name under ``pickles/``) with ``.partial``."""
-    wanted = Path(out) if out is not None else project_dir("pickles") / default_name(config, datetime.now())
-    if not wanted.name:
-        raise UserError(f"--out needs the name of a folder, not {str(out)!r}.")
+    if out is None:
+        wanted = project_dir("pickles") / default_name(config, datetime.now())
+    else:
+        wanted = user_path(out, "the run's folder")
+    if wanted.name in ("", "..") or wanted.name.endswith(PARTIAL):
+        raise UserError(f"a run cannot be called {str(out)!r}: give it another name, which does not end in {PARTIAL}.")
     return wanted.with_name(wanted.name + PARTIAL)
 
 
@@ -93,14 +104,24 @@ def display_name(folder: Path) -> str:
 
 def find_unfinished(name_or_path: str | os.PathLike[str]) -> Path:
     """The ``.partial`` folder of a run given by name or path, with or without that ending; raises `UserError`."""
-    given = Path(name_or_path)
-    name = given.name.removesuffix(PARTIAL)
-    for folder in (given.with_name(name + PARTIAL), project_dir("pickles") / (name + PARTIAL)):
+    places = _places(name_or_path)
+    for place in places:
+        folder = place.with_name(place.name.removesuffix(PARTIAL) + PARTIAL)
         if (folder / "config.json").is_file():
             return folder
-    if (given / "config.json").is_file() or (project_dir("pickles") / name / "config.json").is_file():
+    if any((place / "config.json").is_file() for place in places):
         raise UserError(f"run {name_or_path} is finished: there is nothing to resume.")
     raise UserError(f"there is no unfinished run {name_or_path}: see what lies under {project_dir('pickles')}.")
+
+
+def _places(name_or_path: str | os.PathLike[str]) -> list[Path]:
+    """Where a run that was given by name or path can lie: a bare name may be one under ``pickles/``."""
+    given = user_path(name_or_path, "a run")
+    if given.name in ("", ".."):
+        given = given.resolve()
+    if not given.name:  # the root of a disk
+        return []
+    return [given, project_dir("pickles") / given] if str(given) == given.name else [given]
 
 
 def start_run(config: RunConfig, out: str | os.PathLike[str] | None = None, *, overwrite: bool = False) -> Path:
@@ -113,7 +134,7 @@ def start_run(config: RunConfig, out: str | os.PathLike[str] | None = None, *, o
     wanted = final_path(partial_path(config, out))
     if os.path.lexists(wanted) and out is not None:
         if not overwrite:
-            raise UserError(f"{wanted} exists: give another folder to --out, or --overwrite to replace it.")
+            raise UserError(f"{wanted} exists: give the run another name, or overwrite it.")
         check_replaceable(wanted)
     for attempt in range(1, 1000):
         name = wanted.name if attempt == 1 or out is not None else f"{wanted.name}-{attempt}"
@@ -129,7 +150,7 @@ def start_run(config: RunConfig, out: str | os.PathLike[str] | None = None, *, o
                     with locked(partial):
                         delete_run(partial)
                     continue
-                raise UserError(f"{partial} holds an unfinished run: resume it, or give --overwrite.") from None
+                raise UserError(f"{partial} holds an unfinished run: resume it, or overwrite it.") from None
             continue
         except OSError as error:
             raise UserError(f"cannot write runs under {wanted.parent}: {error.strerror}.") from None
@@ -145,7 +166,11 @@ def start_run(config: RunConfig, out: str | os.PathLike[str] | None = None, *, o
 def write_config(folder: Path, config: RunConfig, weights_sha256: str | None = None) -> None:
     """Write ``config.json``; a run without a checksum of its weights is not finished."""
     record = {"format": FORMAT, "weights_sha256": weights_sha256, "config": config.to_dict()}
-    write_atomically(folder / "config.json", (json.dumps(record, indent=2) + "\n").encode())
+    write_atomically(folder / "config.json", _to_json(record))
+
+
+def _to_json(record: Mapping[str, Any]) -> bytes:
+    return (json.dumps(record, indent=2, allow_nan=False) + "\n").encode()
 
 
 def _save_weights(model: VAE, path: Path) -> None:
@@ -171,14 +196,20 @@ def finish_run(
     metrics: Mapping[str, Any],
     encodings: Encodings | None = None,
 ) -> Path:
-    """Write everything into ``partial`` and give the folder its name; returns the finished run's path."""
+    """Write everything into ``partial`` and give the folder its name; returns the finished run's path.
+
+    Raises `Fault` for a model that has diverged: nothing is replaced by what could not be loaded again.
+    """
     final = final_path(partial)
+    _check_finite(model, metrics, encodings)
     _save_weights(model, partial / WEIGHTS)
     write_atomically(partial / "history.csv", _to_csv(history))
-    write_atomically(partial / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
+    write_atomically(partial / "metrics.json", _to_json(metrics))
     if encodings is not None:
         buffer = io.BytesIO()
-        compact = {name: a if name == "labels" else a.astype(np.float16) for name, a in encodings._asdict().items()}
+        wide = np.abs(encodings.z_mean).max(initial=0.0) > LARGEST_HALF
+        kind = np.float32 if wide else np.float16
+        compact = {name: a if name == "labels" else a.astype(kind) for name, a in encodings._asdict().items()}
         np.savez_compressed(buffer, **compact)
         write_atomically(partial / "encodings.npz", buffer.getvalue())
     write_config(partial, config, _sha256(partial / WEIGHTS))
@@ -192,13 +223,29 @@ def finish_run(
     return final
 
 
+def _check_finite(model: VAE, metrics: Mapping[str, Any], encodings: Encodings | None) -> None:
+    """Raise `Fault` where a weight, a code or a number is not finite."""
+    what = ""
+    if not all(np.isfinite(weight).all() for weight in model.get_weights()):
+        what = "weights"
+    elif encodings is not None and not np.isfinite([encodings.z_mean, encodings.z_log_var]).all():
+        what = "codes"
+    else:
+        try:
+            _to_json(metrics)
+        except ValueError:
+            what = "numbers"
+    if what:
+        raise Fault(f"the model has diverged (its {what} are not finite) and is not saved: lower the learning rate.")
+
+
 def save_run(
     name_or_path: str | os.PathLike[str],
     model: VAE,
-    data: ImageData | None = None,
+    data: ImageData | np.ndarray | None = None,
     *,
     training: TrainingConfig | None = None,
-    history: Sequence[Row] = (),
+    history: Sequence[Row] | None = None,
     metrics: Mapping[str, Any] | None = None,
     encodings: Encodings | None = None,
     overwrite: bool = False,
@@ -206,28 +253,32 @@ def save_run(
     """Save a model and its record as a run, complete or not at all; returns the run's folder.
 
     A bare name is kept under ``pickles/``, where `load_run` looks for it, and a path where it says. With ``data`` the
-    test set is encoded and measured, unless ``encodings`` and ``metrics`` are given. Raises `UserError` where the run
-    exists and ``overwrite`` is not set, and for a model with networks of your own, which ``model.save("x.keras")``
-    keeps.
+    test set is encoded and measured, unless ``encodings`` and ``metrics`` are given. ``training`` and ``history`` are
+    by default those of the last `train` of the model. Raises `UserError` where the run exists and ``overwrite`` is not
+    set, and for a model with networks of your own, which ``model.save("x.keras")`` keeps.
 
         >>> import tempfile
         >>> from vae_lib import VAE, load_run, save_run
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = save_run(f"{folder}/mine", VAE(latent_dim=3, num_filters=4))
         ...     load_run(path)
-        Run('mine': mnist, 3 latent dimensions)
+        Run('mine': images of your own, 3 latent dimensions)
     """
     if model.own_networks:
         raise UserError('a run holds the networks of this library: keep your own with model.save("mine.keras").')
-    path = Path(name_or_path)
-    if path.name == str(name_or_path):
+    path = user_path(name_or_path, "a run")
+    if path.name == str(path):
         path = project_dir("pickles") / path
-    found = DataConfig() if data is None else DataConfig(name=data.name, found=data.source)
-    config = RunConfig(model.config, training or TrainingConfig(epochs=len(history)), found)
-    if data is not None and metrics is None:
-        metrics = evaluation.describe(model, data, data.name)
-    if data is not None and encodings is None:
-        encodings = Encodings(*model.encode_arrays(data.test_images, seed=evaluation.EVALUATION_SEED), data.test_labels)
+    trained, rows = model.training_record or (TrainingConfig(epochs=0), ())
+    history = rows if history is None else history
+    training = training or dataclasses.replace(trained, epochs=len(history))
+    images = None if data is None else as_image_data(data, model.config.image_shape)
+    config = RunConfig(model.config, training, described(images))
+    if images is not None and metrics is None and len(images.test_images):
+        metrics = evaluation.describe(model, images, images.name)
+    if images is not None and encodings is None and len(images.test_images):
+        codes = model.encode_arrays(images.test_images, seed=evaluation.EVALUATION_SEED)
+        encodings = Encodings(*codes, images.test_labels)
     partial = start_run(config, path, overwrite=overwrite)
     try:
         with locked(partial):
@@ -240,17 +291,40 @@ def save_run(
         raise
 
 
+def described(data: ImageData | None, asked: DataConfig | None = None) -> DataConfig:
+    """What a run says of its images: what was ``asked`` for, what was found, and their fingerprint."""
+    if data is None:
+        return DataConfig(name="", found="array")
+    name = data.name if data.name in DATASETS else str(Path(data.name).resolve()) if data.source == "folder" else ""
+    return dataclasses.replace(asked or DataConfig(), name=name, found=data.source, fingerprint=fingerprint(data))
+
+
 def read_metrics(folder: Path) -> dict[str, Any]:
     """A run's ``metrics.json``; raises `UserError`."""
     try:
         metrics = dict(json.loads(trust.own_file(folder, "metrics.json").read_text("utf-8")))
+    except UserError:
+        raise
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{folder}/metrics.json cannot be read: {error}.") from None
     for part in ("test", "train", "sample", "plain_recipe", "made_by"):
         numbers = metrics.get(part, {})
-        if not isinstance(numbers, dict) or not isinstance(numbers.get("elbo", 0.0), float | int):
-            raise UserError(f"{folder}/metrics.json holds no numbers under {part!r}.")
+        if not isinstance(numbers, dict) or not all(_has_its_type(*item) for item in numbers.items()):
+            raise UserError(f"{folder}/metrics.json holds something else than numbers under {part!r}.")
+        if part in ("test", "train") and part in metrics and "elbo" not in numbers:
+            raise UserError(f"{folder}/metrics.json holds no ELBO under {part!r}.")
     return metrics
+
+
+def _has_its_type(key: str, value: Any) -> bool:
+    """Whether a number of a run is one; what is not known to be a number may be anything."""
+    if key in ("elbo", "nll", "kl", "log_px", "images", "seed", "bits_per_pixel", "moment_kl", "integration_error"):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if key.endswith("_error"):
+        return value is None or isinstance(value, int | float)
+    if key in ("kl_per_dimension", "aggregate_variance"):
+        return isinstance(value, list) and all(isinstance(v, int | float) for v in value)
+    return key != "command" or isinstance(value, str)
 
 
 def record_numbers(folder: Path, section: str, numbers: Mapping[str, Any]) -> Path:
@@ -258,15 +332,15 @@ def record_numbers(folder: Path, section: str, numbers: Mapping[str, Any]) -> Pa
     path, metrics = folder / "metrics.json", read_metrics(folder)
     try:
         metrics[section] = metrics.get(section, {}) | numbers
-        write_atomically(path, (json.dumps(metrics, indent=2) + "\n").encode())
-    except OSError as error:
+        write_atomically(path, _to_json(metrics))
+    except (OSError, ValueError) as error:
         raise UserError(f"cannot record numbers in {path}: {error}.") from None
     return path
 
 
 def find_run(name_or_path: str | os.PathLike[str]) -> Path:
     """The folder of a run given as a path or as a name under ``pickles/``; raises `UserError`."""
-    for folder in (Path(name_or_path), project_dir("pickles") / name_or_path):
+    for folder in _places(name_or_path):
         if (folder / "config.json").is_file():
             return folder
     runs = tuple(list_runs())

@@ -21,10 +21,12 @@ MAX_BYTES = 2**28  # of a run's encodings, unpacked: those of a million images f
 
 
 def own_file(folder: Path, name: str) -> Path:
-    """A file of a run; raises `UserError` where it is a link, or far larger than such a file can be."""
+    """A file of a run; raises `UserError` where it is a link or no file, or larger than such a file can be."""
     path = folder / name
     if path.is_symlink():
         raise UserError(f"{path} is a link: a run's files must lie in its folder.")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is not a regular file.")
     if name != WEIGHTS and path.is_file() and path.stat().st_size > (MAX_BYTES if name.endswith("z") else MAX_TEXT):
         raise UserError(f"{path} has {path.stat().st_size:,} bytes: that is no file of a run.")
     return path

@@ -1,0 +1,79 @@
+"""The border for arrays: what public functions accept as images, prepared images and codes, checked in one place."""
+
+from __future__ import annotations
+
+import numbers
+from typing import Any
+
+import numpy as np
+
+from vae_lib.config import MAX_SEED
+from vae_lib.errors import UserError
+
+
+def as_images(images: Any, shape: tuple[int, ...], *, what: str = "images", empty: bool = False) -> np.ndarray:
+    """``images`` as uint8 (N, *shape); raises `UserError` for anything that is not clearly images of that shape.
+
+    Bytes 0..255 are returned as they are, and floats from 0 to 1 are scaled to bytes. ``empty`` allows N = 0.
+
+        >>> as_images(np.ones([2, 8, 8, 1]), (8, 8, 1)).max()
+        np.uint8(255)
+    """
+    array = _array(images, shape, what, empty)
+    if array.dtype == np.uint8:
+        return array
+    wanted = f"{what} must be bytes from 0 to 255 (uint8) or floats from 0 to 1"
+    if not np.issubdtype(array.dtype, np.floating):
+        raise UserError(f"{wanted}, not {array.dtype}: convert them, for example with .astype('uint8').")
+    if array.size and not (array.min() >= 0 and array.max() <= 1):  # false for NaN
+        raise UserError(f"{wanted}, not floats from {array.min():.4g} to {array.max():.4g}.")
+    return np.round(array * 255).astype(np.uint8)
+
+
+def as_prepared(x: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """``x`` as images such as `VAE.prepare_arrays` makes, finite float32 (N, *shape); raises `UserError`."""
+    array = _array(x, shape, "prepared images", False)
+    if not np.issubdtype(array.dtype, np.floating):
+        raise UserError(f"prepared images are floats, not {array.dtype}: make them with model.prepare_arrays(images).")
+    if not np.isfinite(array).all():
+        raise UserError("prepared images must be finite numbers.")
+    return array.astype(np.float32, copy=False)
+
+
+def as_codes(z: Any, dim: int, *, what: str = "codes") -> np.ndarray:
+    """``z`` as finite float32 codes (N, ``dim``); raises `UserError` for anything else."""
+    array = _array(z, (dim,), what, False)
+    if array.dtype.kind not in "fiu":
+        raise UserError(f"{what} must be numbers, not {array.dtype}.")
+    with np.errstate(over="ignore"):
+        array = array.astype(np.float32, copy=False)
+    if not np.isfinite(array).all():
+        raise UserError(f"{what} must be finite numbers of single precision.")
+    return array
+
+
+def check_seed(seed: Any) -> int:
+    """``seed`` as an int; raises `UserError` unless it is a whole number from 0 to 2,147,483,647."""
+    if not isinstance(seed, numbers.Integral) or isinstance(seed, bool) or not 0 <= int(seed) <= MAX_SEED:
+        raise UserError(f"a seed must be a whole number from 0 to {MAX_SEED:,}, not {seed!r}.")
+    return int(seed)
+
+
+def check_count(count: Any, what: str) -> int:
+    """``count`` as an int; raises `UserError` unless it is a whole number of at least 1."""
+    if not isinstance(count, numbers.Integral) or isinstance(count, bool) or int(count) < 1:
+        raise UserError(f"{what} must be a whole number of at least 1, not {count!r}.")
+    return int(count)
+
+
+def _array(values: Any, shape: tuple[int, ...], what: str, empty: bool) -> np.ndarray:
+    wanted = f"{what} must have the shape (N, {', '.join(map(str, shape))})"
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError):  # rows of different lengths, and tensors inside of a graph
+        raise UserError(f"{wanted}, and what was given makes no array.") from None
+    if array.shape[1:] != shape or not array.ndim:
+        raise UserError(f"{wanted}, not {array.shape}.")
+    if not empty and not len(array):
+        raise UserError(f"{wanted} with N of at least 1: there are none.")
+    return array
