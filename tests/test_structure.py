@@ -12,8 +12,8 @@ from tests.conftest import ROOT, run_python
 
 # The rooms of the package in reading order: a room imports from the rooms before it.
 ROOMS = ["errors", "files", "backend", "config", "arrays", "losses", "networks", "model", "data", "augment",
-         "optimization", "marginal", "evaluation", "report", "trainer", "training", "latent", "figures", "pictures", "sliders",
-         "runs", "page", "cli"]  # fmt: skip
+         "optimization", "marginal", "evaluation", "report", "trainer", "training", "latent", "figures", "pictures",
+         "sliders", "runs", "page", "cli"]  # fmt: skip
 
 
 def modules():

@@ -23,7 +23,9 @@ Report = dict[str, Any]
 def mean_and_error(values: np.ndarray) -> tuple[float, float | None]:
     """The mean of (N,) values and its standard error, in double precision; that of a single value is unknown, None."""
     values = np.asarray(values, np.float64)
-    return float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
+    with np.errstate(invalid="ignore", over="ignore"):  # of a model that has diverged
+        error = float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
+    return float(values.mean()), error
 
 
 def evaluate_elbo(model: VAE, images: np.ndarray, *, seed: int = EVALUATION_SEED) -> Report:

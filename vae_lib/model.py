@@ -332,7 +332,9 @@ def _check_network(name: str, network: Any, inputs: tuple[int, ...], outputs: tu
         result = network(tf.zeros([2, *inputs]))
     except Exception as error:  # whatever somebody's own code raises
         lines = [
-            line.strip() for line in str(error).splitlines() if line.strip() and "Exception encountered" not in line
+            line.strip()
+            for line in re.sub(r"\x1b\[\d*m", "", str(error)).splitlines()
+            if line.strip() and "Exception encountered" not in line
         ]
         reason = lines[0].removesuffix(".") if lines else type(error).__name__
         raise UserError(f"{wanted}, and it cannot be called so: {reason}.") from None

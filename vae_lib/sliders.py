@@ -98,8 +98,9 @@ class Explorer(widgets.VBox):
         while left:
             widget = left.pop()
             left += [*getattr(widget, "children", ())]
-            widget.close()
-        self.original.close()
+            for part in (getattr(widget, "layout", None), getattr(widget, "style", None), widget):
+                if part is not None:
+                    part.close()
 
     def __repr__(self) -> str:
         return f"Explorer({len(self.order)} latent dimensions)"

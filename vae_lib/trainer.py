@@ -156,7 +156,8 @@ class Trainer:
                 loss = tf.reduce_sum(share * (terms.nll + beta * terms.kl))
                 if model.losses:  # regularizers of networks of one's own
                     loss += tf.reduce_sum(share) * tf.add_n(model.losses)
-            return tape.gradient(loss, variables, unconnected_gradients="zero"), terms
+            values = [variable.value for variable in variables]
+            return tape.gradient(loss, values, unconnected_gradients=tf.UnconnectedGradients.ZERO), terms
 
         gradients, terms = descend(batch.images, model.trainable_variables)
         if batch.copies is not None:  # from these only the encoder learns

@@ -122,6 +122,11 @@ def existing_run(folder: Path) -> None:
     (folder / "own").mkdir()
 
 
+def animation(folder: Path) -> None:
+    """an animated image"""
+    picture().save(images(folder) / "moving.gif", save_all=True, append_images=[Image.new("L", (12, 12), 255)])
+
+
 def half_prepared(folder: Path) -> None:
     """a half prepared data set"""
     inside = folder / "own" / "mnist" / "3.0.1"
@@ -177,9 +182,15 @@ def _training() -> Iterator[Case]:
     yield train("--source", "sample", "--epochs", "0", "--out", "own", prepare=existing_run)
     yield train("--source", "sample", "--epochs", "0", "--out", "own/run", prepare=plain_file)
     yield train("--source", "sample", "--epochs", "0", "--out", "x" * 300)
-    yield train("--source", "sample", "--epochs", "0", "--out", "")
+    for name in ("", ".", "..", "/", "own.partial"):
+        yield train("--source", "sample", "--epochs", "0", "--out", name)
+    yield train("--data", "")
+    yield train("--data", "own", "--source", "sample", prepare=animation)
+    yield train("--data", "own", prepare=animation)
     yield Case("train", ["--resume", "no_such_run"])
     yield Case("train", ["--resume", "RUN"])
+    for name in ("", ".", "/", "/nowhere/small"):
+        yield Case("train", ["--resume", name])
     yield Case("train", ["--resume"])
     yield Case("train", ["--resume", "RUN", "--epochs", "7"])
 
@@ -201,19 +212,27 @@ def _tools() -> Iterator[Case]:
     for command in ("manifold", "animate"):
         for flag, value in (
             ("--tiles", "0"), ("--tiles", "-3"), ("--tiles", "x"), ("--tiles", "100000"), ("--range", "0"),
-            ("--range", "nan"), ("--range", "inf"), ("--plane", "diagnal"), ("--scale", "-1"),
+            ("--range", "nan"), ("--range", "inf"), ("--range", "1e39"), ("--plane", "diagnal"), ("--scale", "-1"),
             ("--scale", "x"), ("--scale", "100000"),
         ):  # fmt: skip
             yield Case("tools", [command, "RUN", flag, value])
         for low, high in (("0", "1"), ("0.9", "0.1"), ("nan", "0.5"), ("0.5", "0.5")):
             yield Case("tools", [command, "RUN", "--quantiles", low, high])
         yield Case("tools", [command, "RUN", "--range", "2", "--quantiles", "0.1", "0.9"])
-    for value in ("0", "5", "25", "x"):
+    for value in ("0", "5", "25", "1000000", "x"):
         yield Case("tools", ["animate", "RUN", "--frame-ms", value])
     for command in ("samples", "reconstruct"):
         for value in ("0", "-1", "x", "100000000000"):
             yield Case("tools", [command, "RUN", "--count", value])
-    yield Case("tools", ["samples", "RUN", "--seed", "x"])
+    for value in ("x", "-1", "99999999999999999999"):
+        yield Case("tools", ["samples", "RUN", "--seed", value])
+    yield Case("tools", ["samples", "RUN", "--count", "100000", "--scale", "4"])
+    yield Case("tools", ["samples", "RUN", "--count", "6000", "--scale", "1", "--out", "long.webp"])
+    yield Case("tools", ["animate", "RUN", "--tiles", "2", "--out", "movie.mp4"])
+    yield Case("tools", ["evaluate", "--samples", "1", "50", "RUN"])
+    yield Case("tools", ["evaluate", "RUN", "--data-dir", "own"], animation)
+    yield Case("tools", ["export", "RUN", "--out", "."])
+    yield Case("tools", ["export", "RUN", "--out", ""])
     yield Case("tools", ["samples", "RUN", "--out", "picture.nonsense"])
     yield Case("tools", ["reconstruct", "RUN", "--source", "nowhere"])
     for value in ("0", "-1", "x"):

@@ -102,7 +102,7 @@ def load_data(
         >>> data.train_images.shape, data.train_images.dtype, data.label_names[:3]
         ((4000, 28, 28, 1), dtype('uint8'), ('0', '1', '2'))
     """
-    name = str(name) if name in DATASETS else str(user_path(name, "data"))
+    name = str(name) if name in DATASETS else str(user_path(name, "the data"))
     if not isinstance(im_dim, numbers.Integral) or isinstance(im_dim, bool) or not 8 <= im_dim <= 1024:
         raise UserError(f"im_dim must be a whole number from 8 to 1024, not {im_dim!r}.")
     return _load(name, int(im_dim), source, cache_dir, hold_out_sample)._replace(name=name)
@@ -205,8 +205,12 @@ def _without_sample(data: ImageData, name: str) -> ImageData:
 
 def default_cache_dir() -> Path | None:
     """``VAE_LIB_CACHE``, or the folder for vae_lib where the system keeps caches; None for a user without a home."""
-    folder = user_path(os.environ.get("VAE_LIB_CACHE") or platformdirs.user_cache_dir("vae_lib", appauthor=False))
-    return folder if folder.parts[0] != "~" else None
+    if named := os.environ.get("VAE_LIB_CACHE"):
+        return user_path(named)
+    try:
+        return Path(platformdirs.user_cache_dir("vae_lib", appauthor=False))
+    except RuntimeError:
+        return None
 
 
 def _fingerprint(prepared: Path) -> str:

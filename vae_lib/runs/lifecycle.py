@@ -161,9 +161,10 @@ def _complete(
     if not is_chief(strategy):
         return store.final_path(partial)
     try:
-        codes = model.encode_arrays(data.test_images, seed=evaluation.EVALUATION_SEED)
-        encodings = Encodings(*codes, data.test_labels)
-        metrics = evaluation.describe(model, data, config.data.name)
+        with np.errstate(all="ignore"):  # what is not finite is refused as the run is finished
+            codes = model.encode_arrays(data.test_images, seed=evaluation.EVALUATION_SEED)
+            encodings = Encodings(*codes, data.test_labels)
+            metrics = evaluation.describe(model, data, config.data.name)
         metrics["made_by"] = provenance(state.command, state.seconds)
         with _saved_as_far_as_possible(partial):
             return store.finish_run(partial, config, model, history, metrics, encodings)
