@@ -6,18 +6,13 @@ import json
 import os
 import signal
 import socket
-import sys
 import threading
-import time
 from collections.abc import Callable
-from typing import Any
 
 from vae_lib.backend import tf
 from vae_lib.errors import UserError, notice, one_of
 
 STRATEGIES = ("none", "mirrored", "multi-worker")
-TOLD_AFTER_SECONDS = 5.0
-INTERRUPTED = 130  # the exit status
 
 
 def make_strategy(name: str) -> tf.distribute.Strategy | None:
@@ -37,44 +32,22 @@ def make_strategy(name: str) -> tf.distribute.Strategy | None:
 
 
 def _waiting(connect: Callable[[], tf.distribute.Strategy], place: str) -> tf.distribute.Strategy:
-    """What ``connect`` returns once all workers are there; SIGINT and SIGTERM end the waiting.
+    """What ``connect`` returns once all workers are there; Ctrl-C ends the process while it waits.
 
-    TensorFlow waits in C++, where Python hears no signal, so a thread of its own does.
+    TensorFlow waits in C++ without giving Python its turn, so SIGINT gets its default meaning back meanwhile. Nothing
+    has been written yet. SIGTERM is TensorFlow's own: it keeps it for machines that announce their end so.
     """
-    results: list[Any] = []
-
-    def work() -> None:
-        try:
-            results.append(connect())
-        except Exception as error:  # passed on to the thread that waits
-            results.append(error)
-
-    thread = threading.Thread(target=work, daemon=True)
+    notice(f"{place} waits until all are there; Ctrl-C ends it.")
     listening = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, _interrupt) if listening else None
-    thread.start()
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL) if listening else None
     try:
-        began, told = time.monotonic(), False
-        while thread.is_alive():
-            thread.join(0.2)
-            if not told and thread.is_alive() and time.monotonic() - began > TOLD_AFTER_SECONDS:
-                notice(f"{place} waits for the others; Ctrl-C ends it.")
-                told = True
-    except KeyboardInterrupt:
-        notice("interrupted while waiting for the other workers.")
-        sys.stdout.flush()
-        os._exit(INTERRUPTED)  # the thread inside of TensorFlow cannot be ended otherwise
+        return connect()
+    except (tf.errors.OpError, RuntimeError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{place} cannot join the others: {reason}.") from None
     finally:
         if before is not None:
-            signal.signal(signal.SIGTERM, before)
-    if isinstance(results[0], Exception):
-        reason = (str(results[0]).strip() or type(results[0]).__name__).splitlines()[0]
-        raise UserError(f"{place} cannot join the others: {reason}.")
-    return results[0]
-
-
-def _interrupt(_number: int, _frame: object) -> None:
-    raise KeyboardInterrupt
+            signal.signal(signal.SIGINT, before)
 
 
 def check_tf_config() -> str:
