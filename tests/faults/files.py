@@ -59,7 +59,7 @@ def flipped(raw: bytes, at: float = 0.5) -> bytes:
 
 
 for file in ("config.json", WEIGHTS, "metrics.json", "history.csv", "encodings.npz"):
-    DAMAGES[f"{file} cut off"] = content(file, lambda raw: raw[: min(len(raw) // 2, 60)])
+    DAMAGES[f"{file} cut off"] = content(file, lambda raw: raw[: 60 if raw[:1] == b"{" else len(raw) // 2])
     if file != "history.csv":  # without a row it is the history of no epoch, which is a history
         DAMAGES[f"{file} without a byte"] = content(file, lambda raw: b"")
     DAMAGES[f"{file} of random bytes"] = content(file, lambda raw: np.random.default_rng(0).bytes(len(raw)))
