@@ -725,7 +725,7 @@ def test_some_of_the_test_images_are_of_all_classes(tmp_path, capsys, monkeypatc
 
 def shell(command, folder, **environment):
     script = command.replace("TRAIN", f"{sys.executable} {ROOT / 'train_VAE.py'} -l 2 {' '.join(CLI)}")
-    script = script.replace("VAE", f"{sys.executable} -m vae_lib")
+    script = script.replace("TOOL", f"{sys.executable} -m vae_lib")
     env = os.environ | {"PYTHONPATH": str(ROOT), "VAE_LIB_HOME": str(folder)} | environment
     return subprocess.run(["bash", "-c", script], cwd=folder, env=env, capture_output=True, timeout=300, check=False)
 
@@ -756,7 +756,7 @@ def test_an_ascii_terminal_and_foreign_settings_stop_nothing(tmp_path):
         "HOME": str(tmp_path), "KERAS_HOME": str(tmp_path / ".keras"),
     }  # fmt: skip
     result = shell(
-        "TRAIN --out ünï && VAE manifold ünï --tiles 2 && VAE manifold mnist_2 --tiles 2", tmp_path, **environment
+        "TRAIN --out ünï && TOOL manifold ünï --tiles 2 && VAE manifold mnist_2 --tiles 2", tmp_path, **environment
     )
     assert b"no runs" not in result.stderr
     assert b"saved \\xfcn\\xef" in result.stdout
@@ -768,7 +768,7 @@ def test_an_ascii_terminal_and_foreign_settings_stop_nothing(tmp_path):
 
 
 def test_a_list_ends_quietly(tmp_path):
-    for command in ("VAE list | head -0", "VAE list | true", "VAE list > /dev/full"):
+    for command in ("TOOL list | head -0", "TOOL list | true", "TOOL list > /dev/full"):
         result = shell(command, tmp_path)
         assert (result.returncode, result.stderr) == (0, b""), command
 
