@@ -41,7 +41,7 @@ MOVED: Row = ("--data-dir", str, None, "FOLDER", "where the images of a run that
 OTHER: Row = ("--source", str, None, "SOURCE", "where the test images come from (default: where the run's came from)")
 STRATEGY: Row = ("--strategy", str, "none", "NAME", "'none', 'mirrored' (all devices) or 'multi-worker' (TF_CONFIG)")
 TRAIN = "Train a variational auto-encoder and save it as a run under pickles/."
-RESUME = "go on with an interrupted run; takes no other flag but --strategy"
+RESUME = "go on with an interrupted run; takes no other flag but --strategy and --data-dir"
 
 # What manifold and animate share.
 PLANE: list[Row] = [
