@@ -229,6 +229,15 @@ def test_a_damaged_cache_is_made_again(prepared, tmp_path, spoil, capsys):
     assert "damaged" in capsys.readouterr().err
 
 
+def test_files_that_are_not_the_caches_own_stay(prepared, tmp_path):
+    load_data("mnist")
+    (entry,) = (tmp_path / "cache").iterdir()
+    (entry / "letter.txt").write_text("mine")
+    (entry / "contents.json").write_text("[]")
+    assert len(load_data("mnist").train_images) == 4000
+    assert (entry / "letter.txt").read_text() == "mine"
+
+
 def test_a_cache_that_cannot_be_written_is_done_without(prepared, tmp_path, monkeypatch, capsys):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("VAE_LIB_CACHE", str(tmp_path / "file" / "cache"))

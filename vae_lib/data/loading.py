@@ -230,9 +230,17 @@ def _read_cache(entry: Path) -> ImageData | None:
         arrays = {f: np.load(entry / f"{f}.npy", mmap_mode="r", allow_pickle=False) for f in ARRAYS}
     except (OSError, ValueError, EOFError, KeyError, TypeError, RecursionError) as error:
         notice(f"the cache {entry} is damaged ({error}); making it again.")
-        shutil.rmtree(entry, ignore_errors=True)
+        _forget(entry)
         return None
     return ImageData(**arrays, label_names=names, source="tfds")
+
+
+def _forget(entry: Path) -> None:
+    """Delete what `_write_cache` wrote, and the folder unless somebody keeps files of their own in it."""
+    with contextlib.suppress(OSError):
+        for name in (*(f"{field}.npy" for field in ARRAYS), "contents.json"):
+            (entry / name).unlink(missing_ok=True)
+        entry.rmdir()
 
 
 def _write_cache(entry: Path, data: ImageData) -> ImageData:
