@@ -29,7 +29,7 @@ coverage:
 	mkdir -p build/coverage
 	$(MAKE) test COVERAGE="--cov --cov-report=term-missing:skip-covered --cov-fail-under=95"
 
-# Trainings killed at random moments, full disks, several workers, fuzzing: twelve minutes.
+# Trainings killed at random moments, full disks, several workers, fuzzing, real installations.
 torture: .venv/ready
 	$(BIN)/python -m pytest tests -m torture -s
 
@@ -41,25 +41,18 @@ test-browser: .venv/ready
 bench: .venv-bench/ready
 	.venv-bench/bin/python -m benchmarks.run
 
-# The runs that the project ships, on no image of the bundled samples; then their numbers. Hours; needs the full data.
-TRAIN := $(BIN)/python train_VAE.py
+# The runs that the project ships, and their numbers. Hours; needs the full data. Goes on where it was interrupted.
 RECORD := $(BIN)/python -m tools.record
 RUNS := mnist_2 fashion_mnist_2 faces_2 faces_6 faces_10 mnist_dynamic_2 mnist_dynamic_20
 pretrain: .venv/ready
-	$(TRAIN) --data mnist --latent-dimensions 2 --epochs 40 --batch-size 100 --hidden-units 384 --augment-encoder --hold-out-sample --out pickles/mnist_2
-	$(TRAIN) --data fashion_mnist --latent-dimensions 2 --epochs 30 --hold-out-sample --out pickles/fashion_mnist_2
-	$(TRAIN) --data faces --im-dim 64 --latent-dimensions 2 --epochs 30 --hold-out-sample --augment-encoder --batch-size 25 --out pickles/faces_2
-	$(TRAIN) --data faces --im-dim 64 --latent-dimensions 6 --epochs 18 --batch-size 20 --augment-encoder --hold-out-sample --out pickles/faces_6
-	$(TRAIN) --data faces --im-dim 64 --latent-dimensions 10 --epochs 14 --batch-size 25 --augment-encoder --hold-out-sample --out pickles/faces_10
-	$(TRAIN) --data mnist --binarize dynamic --latent-dimensions 2 --epochs 60 --batch-size 100 --hidden-units 320 --learning-rate 0.002 --hold-out-sample --out pickles/mnist_dynamic_2
-	$(TRAIN) --data mnist --binarize dynamic --latent-dimensions 20 --epochs 40 --batch-size 100 --num-filters 64 --hold-out-sample --out pickles/mnist_dynamic_20
+	$(BIN)/python -m tools.pretrain $(RUNS)
 	$(MAKE) numbers
 
 # Every number in the runs' metrics.json that training did not write, and the scoreboard.
 numbers: .venv/ready
 	for run in mnist_2 mnist_dynamic_2; do $(RECORD) $$run --samples 50 || exit 1; done
 	for run in $(filter-out mnist%,$(RUNS)); do $(RECORD) $$run --samples 50 --no-exact || exit 1; done
-	$(RECORD) mnist_dynamic_20 --samples 50 5000
+	$(RECORD) mnist_dynamic_20 --samples 50 500 5000
 	for run in $(RUNS); do $(RECORD) $$run --samples 50 --no-exact --images 1000 || exit 1; done
 	for run in $(RUNS); do $(RECORD) $$run --samples 50 --no-exact --source sample || exit 1; done
 	$(BIN)/python -m tools.plain_recipe $(filter-out mnist%,$(RUNS))

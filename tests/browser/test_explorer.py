@@ -8,6 +8,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from tests.conftest import ROOT
+from vae_lib import latent
 from vae_lib.runs.store import load_run
 
 pytestmark = pytest.mark.browser
@@ -185,9 +186,54 @@ def test_buttons_walk_and_link(visit):
     assert picture(visit("mnist_2", "#z=nonsense,1")) == before
 
 
-def test_the_walk_goes_through_the_manifold(visit):
-    from vae_lib import latent
+def test_a_link_to_a_far_point_comes_back_as_it_is(visit):
+    far = code(visit("faces_2", "#z=1.500,-8.602"))
+    assert far == [1.5, -8.602]
+    assert code(visit("faces_2", "#z=1e300,0")) == [1e4, 0]
 
+
+def test_far_codes_are_on_the_page_as_they_are(visit):
+    stored = visit("faces_2").evaluate("Array.from(unpack(points.codes, Int16Array), v => v * points.step)")
+    codes = load_run(ROOT / "pickles" / "faces_2").encodings.z_mean
+    np.testing.assert_allclose(np.reshape(stored, codes.shape), codes, atol=5e-4)
+
+
+def test_the_page_says_how_many_codes_its_map_shows(visit):
+    codes = load_run(ROOT / "pickles" / "mnist_2").encodings.z_mean[:3000].astype(np.float64)
+    inside = (np.abs(codes) < latent.axis_values(40)[-1]).all(axis=1).sum()
+    text = visit("mnist_2").locator("#shown").inner_text()
+    found = int(re.match(r"\(([\d,]+) of 3,000; ", text).group(1).replace(",", ""))
+    assert found == pytest.approx(inside, abs=3)  # some lie on the very edge
+
+
+@pytest.mark.parametrize("name", ["mnist_2", "index"])
+def test_the_policy_of_a_page_forbids_requests(browser, name):
+    """Nothing that a script in the page asks for leaves it."""
+    page = browser.new_page()
+    page.goto((ROOT / "docs" / f"{name}.html").as_uri())
+    failures = []
+    page.on("requestfailed", lambda request: failures.append(request.failure))
+    page.on("requestfinished", lambda request: failures.append("none"))
+    refused = page.evaluate(
+        """async () => {
+          const seen = new Set();
+          document.addEventListener("securitypolicyviolation", (event) => seen.add(event.effectiveDirective));
+          new Image().src = "https://example.org/a.png";
+          navigator.sendBeacon("https://example.org/b", "x");
+          await fetch("https://example.org/c").catch(() => {});
+          const script = document.createElement("script");
+          script.src = "https://example.org/d.js";
+          document.head.append(script);
+          await new Promise((resolve) => setTimeout(resolve, 200));
+          return [...seen].sort();
+        }"""
+    )
+    page.close()
+    assert refused == ["connect-src", "img-src", "script-src-elem"]
+    assert set(failures) == {"csp"}
+
+
+def test_the_walk_goes_through_the_manifold(visit):
     corners = visit("mnist_2").evaluate("[tileCode(0), tileCode(39), tileCode(1600)]")
     values = latent.axis_values(40)
     np.testing.assert_allclose(corners[0], [values[0], values[-1]], atol=1e-3)
@@ -199,13 +245,13 @@ def test_the_walk_goes_through_the_manifold(visit):
 def test_starting_from_a_test_image(visit):
     page = visit("fashion_mnist_2")
     assert page.locator("#original").is_hidden()
-    page.get_by_role("button", name="test image 2: Trouser").click()
+    page.get_by_role("button", name="held-out image 2: Trouser").click()
     assert page.locator("#original").is_visible()
     assert code(page) == page.evaluate("examples.codes[1]")
     page.click("#reset")
     assert page.locator("#original").is_hidden()
     faces = visit("faces_6")
-    faces.get_by_role("button", name="test image 5", exact=True).click()
+    faces.get_by_role("button", name="held-out image 5", exact=True).click()
     codes = load_run(ROOT / "pickles" / "faces_6").encodings.z_mean
     assert code(faces) == pytest.approx(codes[4].tolist(), abs=1e-3)
 

@@ -1,5 +1,6 @@
 // The page: one code z, shown as sliders, as a point on the map and as the image that it decodes to.
 
+const FARTHEST = 1e4; // that an address may ask for
 const END = 2.58; // of a slider: half a percent of the prior lies beyond each end
 const WALK = 12; // tiles a second
 const COLOURS = ["#4e79a7", "#f28e2b", "#e15759", "#76b7b2", "#59a14f", "#edc948", "#b07aa1", "#ff9da7", "#9c755f", "#d4d4d4"];
@@ -62,7 +63,7 @@ function remember() {
 function fromAddress() {
   const found = /^#z=([-0-9.,e]+)$/.exec(location.hash);
   const values = found ? found[1].split(",").map(Number) : [];
-  return values.length === dim && values.every(Number.isFinite) ? values.map((value) => clamp(value, -8, 8)) : null;
+  return values.length === dim && values.every(Number.isFinite) ? values.map((value) => clamp(value, -FARTHEST, FARTHEST)) : null;
 }
 
 // ---- The map: a plane through the latent space, in equal steps of the prior's probability --------------------
@@ -103,8 +104,9 @@ function drawPoints() {
   canvas.width = canvas.height = 880;
   if (!shown) return;
   const pen = canvas.getContext("2d"), codes = unpack(points.codes, Int16Array);
-  const labels = points.labels === "" ? null : unpack(points.labels, Uint8Array);
-  for (let i = 0; i < codes.length / dim; i += 1) {
+  const labels = points.labels === "" ? null : unpack(points.labels, Uint8Array), count = codes.length / dim;
+  let drawn = 0;
+  for (let i = 0; i < count; i += 1) {
     const code = Array.from(codes.subarray(i * dim, (i + 1) * dim), (value) => value * points.step);
     const [x, y] = onPlane(code).map(toShare);
     if (x * (1 - x) * y * (1 - y) === 0) continue; // beyond the edge of the map
@@ -112,7 +114,10 @@ function drawPoints() {
     pen.beginPath();
     pen.arc(880 * x, 880 * (1 - y), 4, 0, 2 * Math.PI);
     pen.fill();
+    drawn += 1;
   }
+  const number = (value) => value.toLocaleString("en");
+  at("shown").textContent = `(${number(drawn)} of ${number(count)}; the others lie beyond the map)`;
 }
 
 function makeMap() {
@@ -120,7 +125,7 @@ function makeMap() {
   at("plane").src = run.map;
   at("map-caption").textContent = dim === 2
     ? "the latent plane; drag, or use the arrow keys"
-    : "a plane through the latent space, along its two widest directions; drag, or use the arrow keys";
+    : "a plane through the latent space, along its two widest directions, and the point of it that is nearest to the code; drag, or use the arrow keys";
   if (dim === 1) at("map-figure").hidden = true;
   map.addEventListener("pointerdown", (event) => { map.setPointerCapture(event.pointerId); pointTo(event); });
   map.addEventListener("pointermove", (event) => { if (map.hasPointerCapture(event.pointerId)) pointTo(event); });
@@ -216,24 +221,24 @@ async function copyLink() {
   setTimeout(() => { at("status").textContent = ""; }, 3000);
 }
 
-// Buttons for stored test images: their pixels where the page holds them, and what their codes decode to otherwise.
+// Buttons for stored images: their pixels where the page holds them, and what their codes decode to otherwise.
 function makeExamples() {
   const { codes, labels } = examples, original = examples.pixels !== "";
   const pixels = unpack(examples.pixels, Uint8Array), size = pixels.length / codes.length;
   at("example-block").hidden = codes.length === 0;
-  at("example-title").textContent = original ? "Start from a test image" : "Start from an encoded test image";
+  at("example-title").textContent = original ? "Start from a held-out image" : "Start from the code of a held-out image";
   codes.forEach((code, i) => {
     const button = document.createElement("button"), canvas = document.createElement("canvas");
     const image = pixels.subarray(i * size, (i + 1) * size), name = labels.length ? `: ${labels[i]}` : "";
     setTimeout(() => (original ? paint(canvas, image, 1) : paint(canvas, decoder.decode(code), 255)));
     button.type = "button";
-    button.setAttribute("aria-label", `test image ${i + 1}${name}`);
+    button.setAttribute("aria-label", `held-out image ${i + 1}${name}`);
     button.append(canvas);
     button.addEventListener("click", () => {
       jump([...code]);
       if (!original) return;
       paint(at("example"), image, 1);
-      at("example-caption").textContent = `test image${name}`;
+      at("example-caption").textContent = `held-out image${name}`;
       at("original").hidden = false;
     });
     at("examples").append(button);

@@ -27,7 +27,13 @@ PAGE = Path(__file__).parent
 MAP_SIDE = 1120  # at most, in pixels, of the picture behind the map
 SPIRAL = 40  # tiles along a side of the grid that the walk visits
 POINTS = 3000  # encoded test images on the map, at most
-CODE_STEP = 1 / 4096  # encoded test images are rounded to it
+CODE_STEP = 1 / 4096  # encoded test images are rounded to it, and to more where they reach far
+
+CREDITS = {  # the licences stay with the images, in a copy of the page too
+    "mnist": "MNIST (LeCun, Cortes and Burges), CC BY-SA 3.0, creativecommons.org/licenses/by-sa/3.0",
+    "fashion_mnist": "Fashion-MNIST, Copyright (c) 2017 Zalando SE, MIT licence, opensource.org/license/mit",
+    "faces": "Labeled Faces in the Wild (Huang et al. 2007, 2012); the page holds no photograph",
+}
 
 
 def _base64(array: np.ndarray) -> str:
@@ -107,14 +113,16 @@ def _plane(model: VAE, encodings: Encodings | None) -> dict[str, list[float]]:
 def _points(encodings: Encodings | None, names: tuple[str, ...]) -> dict[str, Any]:
     """Encoded test images for the map, and their classes where there are few enough to colour."""
     if encodings is None:
-        return {"codes": "", "labels": "", "names": []}
+        return {"codes": "", "labels": "", "names": [], "step": CODE_STEP}
     z_mean, labels = encodings.z_mean[:POINTS], encodings.labels[:POINTS]
-    codes = np.clip(np.rint(z_mean / CODE_STEP), -32768, 32767).astype("<i2")
+    z_mean = z_mean.astype(np.float64)
+    step = max(CODE_STEP, float(np.abs(z_mean).max(initial=0.0)) / 32767)
     few = 1 < len(names) <= 10
     return {
-        "codes": _base64(codes),
+        "codes": _base64(np.rint(z_mean / step).astype("<i2")),
         "labels": _base64(labels.astype(np.uint8)) if few else "",
         "names": list(names) if few else [],
+        "step": step,
     }
 
 
@@ -135,6 +143,8 @@ def run_card(run: Run) -> list[tuple[str, str]]:
         rows.append(("log p(x), integrated", f"{test['log_px']:.2f} nats an image"))
     if {"images", "seed"} <= set(test):
         rows.append(("protocol", f"{test['images']:,} test images, one noise sample each, seed {test['seed']}"))
+    if credit := CREDITS.get(config.data.name):
+        rows.append(("images", credit))
     if command := run.metrics.get("made_by", {}).get("command"):
         rows.append(("made by", command))
     return rows
@@ -206,7 +216,7 @@ def explorer_page(
         "plane": _plane(model, encodings),
         "spiral": {"tiles": SPIRAL, "order": latent.spiral(SPIRAL).ravel().tolist()},
         "map": _data_uri(pictures.manifold(model, latent.axis_values(tiles), encodings=encodings)),
-        "points": _points(encodings, names) | {"step": CODE_STEP},
+        "points": _points(encodings, names),
         "examples": _examples(model, data, encodings, examples),
         "card": list(card),
     }

@@ -1,0 +1,43 @@
+"""Train the runs that the project ships: ``python -m tools.pretrain [RUN ...]``, all of them by default.
+
+Hours on a CPU; needs the full data sets. None sees an image of the bundled samples. A training that was interrupted
+goes on; a run that is there is trained again and replaced once the new one is complete.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from vae_lib.errors import UserError
+from vae_lib.runs.store import find_unfinished
+
+FACES = "--data faces --im-dim 64"
+DYNAMIC = "--data mnist --binarize dynamic"
+RECIPES = {
+    "mnist_2": "--data mnist -l 2 --epochs 40 --batch-size 100 --hidden-units 384 --augment-encoder",
+    "fashion_mnist_2": "--data fashion_mnist -l 2 --epochs 30",
+    "faces_2": f"{FACES} -l 2 --epochs 30 --augment-encoder --batch-size 25",
+    "faces_6": f"{FACES} -l 6 --epochs 18 --batch-size 20 --augment-encoder",
+    "faces_10": f"{FACES} -l 10 --epochs 14 --batch-size 25 --augment-encoder",
+    "mnist_dynamic_2": f"{DYNAMIC} -l 2 --epochs 60 --batch-size 100 --hidden-units 320 --learning-rate 0.002",
+    "mnist_dynamic_20": f"{DYNAMIC} -l 20 --epochs 40 --batch-size 100 --num-filters 64",
+}
+
+
+def arguments(name: str) -> list[str]:
+    """What trains a run, or goes on with it."""
+    try:
+        find_unfinished(name)
+    except UserError:
+        return [*RECIPES[name].split(), "--hold-out-sample", "--out", f"pickles/{name}", "--overwrite"]
+    return ["--resume", name]
+
+
+def main() -> None:
+    for name in sys.argv[1:] or RECIPES:
+        subprocess.run([sys.executable, "train_VAE.py", *arguments(name)], check=True)
+
+
+if __name__ == "__main__":
+    main()
