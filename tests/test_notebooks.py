@@ -1,11 +1,19 @@
-"""The notebook template; what the cells print is compared by nbval itself."""
+"""The notebook template; what the cells print and draw is compared by nbval and the hook in the root conftest.py."""
 
+import base64
+import io
 import json
 import re
+import shutil
 
+import nbclient
+import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 
-from tests.conftest import ROOT
+from tests import figures
+from tests.conftest import ROOT, run_python
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -49,3 +57,44 @@ def test_the_series_is_complete_and_linked():
         assert f"(notebooks/{name})" in readme
         assert f'src="img/notebook_{name[:2]}.png"' in readme
         assert (ROOT / "img" / f"notebook_{name[:2]}.png").stat().st_size > 1000
+
+
+# ---- Figures are compared when the notebooks are executed again --------------------------------------------------
+
+
+def picture_of(array):
+    content = io.BytesIO()
+    Image.fromarray(array).save(content, "PNG")
+    return {"output_type": "display_data", "data": {"image/png": base64.b64encode(content.getvalue()).decode()}}
+
+
+def test_a_figure_that_shows_something_else_is_noticed():
+    curve = np.full((300, 400), 255, np.uint8)
+    curve[140:150, 20:380] = 0
+    moved, blank = np.roll(curve, 40, axis=0), np.full_like(curve, 255)
+    noise = np.random.default_rng(0).integers(0, 4, curve.shape, dtype=np.uint8)
+    same = picture_of(np.where(curve > 128, curve - noise, curve + noise))
+    assert figures.different_figures([same], [picture_of(curve)]) == []
+    for other in (moved, blank, np.zeros_like(curve), curve[:200]):
+        assert len(figures.different_figures([picture_of(other)], [picture_of(curve)])) == 1
+    assert figures.different_figures([], [same]) == ["0 figures were drawn, 1 are stored"]
+
+
+def test_nbval_fails_where_a_stored_figure_is_another(tmp_path):
+    """A copy of a notebook whose stored figure is black, run as `make test` runs the originals."""
+    notebook = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
+    source = "import matplotlib.pyplot as plt\nline = plt.plot([0, 1], [1, 0], linewidth=9)"
+    notebook.cells = [nbformat.v4.new_code_cell(source)]
+    nbclient.NotebookClient(notebook, kernel_name="python3").execute()
+    shutil.copy(ROOT / "conftest.py", tmp_path)
+    results = []
+    for name in ("true", "black"):
+        if name == "black":
+            figure = next(output for output in notebook.cells[0].outputs if "image/png" in output.get("data", {}))
+            with Image.open(io.BytesIO(base64.b64decode(figure.data["image/png"]))) as drawn:
+                figure.data["image/png"] = picture_of(np.zeros(drawn.size[::-1], np.uint8))["data"]["image/png"]
+        nbformat.write(notebook, tmp_path / f"{name}.ipynb")
+        results.append(run_python("-m", "pytest", "--nbval", f"{name}.ipynb", cwd=tmp_path))
+    assert results[0].returncode == 0, results[0].stdout
+    assert results[1].returncode == 1
+    assert "grey levels" in results[1].stdout

@@ -1,6 +1,6 @@
 """TensorFlow and Keras, imported in one place, quietly, and set up to share the processor's cores well.
 
-TensorFlow's C++ libraries write about fifteen lines to stderr while they are imported, whatever
+TensorFlow's C++ libraries write several lines to stderr while they are imported, whatever
 ``TF_CPP_MIN_LOG_LEVEL`` says. They are held back here, but for those about a GPU that the machine has; Python
 exceptions come through as always.
 

@@ -61,7 +61,8 @@ def describe_codes(z_mean: np.ndarray, z_log_var: np.ndarray, *, seed: int = EVA
 
     The aggregate posterior is the mixture of all q(z | x_n). ``moment_kl`` is the KL from the Gaussian with its
     mean and covariance to the prior, 0 for a perfect fit; ``marginal_kl``, in two dimensions, that of the mixture
-    itself (Hoffman and Johnson 2016), estimated from one draw of each of 2,000 components.
+    itself (Hoffman and Johnson 2016), estimated from one draw of each of 2,000 components. It grows as images get
+    fewer, because a mixture of few is no Gaussian: compare it between equally large sets only.
     """
     dim = z_mean.shape[1]
     covariance = np.cov(z_mean, rowvar=False, ddof=0).reshape(dim, dim) + np.diag(np.exp(z_log_var).mean(axis=0))

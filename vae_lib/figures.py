@@ -41,7 +41,7 @@ def use_style() -> None:
 
 
 def to_bytes(images: np.ndarray) -> np.ndarray:
-    """Images in [0, 1] as 0..255, any shape, uint8; uint8 images are returned as they are. Raises `UserError`."""
+    """Images (...) in [0, 1] as 0..255, of the same shape, uint8; uint8 images as they are. Raises `UserError`."""
     if images.dtype == np.uint8:
         return images
     if not np.issubdtype(images.dtype, np.floating) or not np.isfinite(images).all():
@@ -68,7 +68,7 @@ def check_pixels(count: int) -> None:
 
 
 def enlarge(image: np.ndarray, factor: int) -> np.ndarray:
-    """An image (H, W, C) uint8 scaled up by a whole factor with smooth (bicubic) interpolation."""
+    """An image (H, W, C) uint8 scaled up by a whole factor with smooth (bicubic) interpolation. Raises `UserError`."""
     if factor < 1:
         raise UserError(f"the scale must be at least 1, not {factor}.")
     if factor == 1:
@@ -84,7 +84,10 @@ def _squeeze(image: np.ndarray) -> np.ndarray:
 
 
 def encoded(image: np.ndarray, suffix: str, **options: Any) -> bytes:
-    """An image (H, W, C) in [0, 1] or uint8 as the bytes of a picture file, such as '.png' or '.jpg'."""
+    """An image (H, W, C) in [0, 1] or uint8 as the bytes of a picture file, such as '.png' or '.jpg'.
+
+    Raises `UserError`.
+    """
     try:
         content: Any = iio.imwrite("<bytes>", _squeeze(to_bytes(image)), extension=suffix, plugin="pillow", **options)
     except (OSError, ValueError, OverflowError) as error:  # a side that the format has no number for, for example
@@ -96,7 +99,10 @@ def encoded(image: np.ndarray, suffix: str, **options: Any) -> bytes:
 
 
 def write_image(path: str | os.PathLike[str], image: np.ndarray) -> Path:
-    """Write an image (H, W, C) in [0, 1] or uint8, complete or not at all; the suffix names the format."""
+    """Write an image (H, W, C) in [0, 1] or uint8, complete or not at all; the suffix names the format.
+
+    Raises `UserError`.
+    """
     target = _writable(path)
     suffix = target.suffix.lower()
     if suffix not in SUFFIXES:
@@ -107,7 +113,8 @@ def write_image(path: str | os.PathLike[str], image: np.ndarray) -> Path:
 def write_gif(path: str | os.PathLike[str], frames: np.ndarray, *, frame_ms: int = 40, loop: bool = True) -> Path:
     """Write frames (T, H, W, C) in [0, 1] or uint8 as a GIF, ``frame_ms`` milliseconds each; returns the path.
 
-    Raises `UserError` under 20 ms, which viewers replace by a much longer time, or where it can't be written.
+    Raises `UserError` for a time that is no multiple of 10 ms, or under 20 ms, which viewers replace by a much longer
+    one, and where the file cannot be written.
     """
     if not MIN_FRAME_MS <= frame_ms <= MAX_FRAME_MS or frame_ms % 10:
         raise UserError(f"a frame takes a multiple of 10 ms, from {MIN_FRAME_MS} to {MAX_FRAME_MS:,}, not {frame_ms}.")

@@ -21,6 +21,7 @@ def axis_values(n: int, *, extent: float | None = None, quantiles: tuple[float, 
     ``extent`` gives equal steps over [-extent, extent] (in prior standard deviations); ``quantiles`` gives
     equal steps of the prior's probability between two of its quantiles, so that each tile of a grid stands
     for the same share of samples. With neither: quantiles 0.025 to 0.975. A single tile stands in the middle.
+    Raises `UserError`.
     """
     if not 1 <= n <= MAX_TILES:
         raise UserError(f"the number of tiles along a side must be from 1 to {MAX_TILES}, not {n}.")
@@ -58,6 +59,7 @@ def principal_plane(points: Array, z_mean: Array) -> Array:
 
     (..., 2) -> (..., D). The plane goes through the mean code and is scaled by the standard deviations, so
     that one unit is one standard deviation of the codes. Each direction's largest component is positive.
+    Raises `UserError`.
     """
     if z_mean.ndim != 2 or min(z_mean.shape) < 2:
         raise UserError(f"a principal plane needs at least 2 codes of 2 dimensions, not shape {z_mean.shape}.")
@@ -75,6 +77,7 @@ def spiral(n: int) -> Array:
     It starts in the outer corner at the top left and winds inwards; each tile is next to the one before. For an even
     ``n`` it winds inwards on one lane and outwards on the other, and ends next to where it started, so that an
     animation of it is a loop.
+    Raises `UserError`.
     """
     if n < 1:
         raise UserError(f"the number of tiles must be at least 1, not {n}.")

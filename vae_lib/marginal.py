@@ -46,8 +46,9 @@ def importance_weighted_bound(
     """The importance-weighted bound with ``samples`` samples an image, (N, H, W, C) -> (N,) float64.
 
     log 1/K sum_k p(x, z_k) / q(z_k | x) with z_k from q(z | x): Burda et al. 2016, equation 8. Its expectation
-    grows with K from the ELBO towards log p(x). The noise is a function of ``seed`` and of ``samples``. In place of
-    the encoder's q(z | x) other Gaussians can be given as ``posterior``, arrays (N, D): every one gives a bound.
+    grows with K from the ELBO towards log p(x). The noise is a function of ``seed``, ``samples`` and the place of an
+    image among ``x``. In place of the encoder's q(z | x) other Gaussians can be given as ``posterior``, arrays (N, D):
+    every one gives a bound.
     """
     samples, seed = check_count(samples, "the number of importance samples"), check_seed(seed)
     x = as_prepared(x, model.config.image_shape)

@@ -73,6 +73,8 @@ def spiral_frames(
 ) -> np.ndarray:
     """The tiles of `manifold` along `latent.spiral`, (n * n, H, W, C) uint8, each enlarged ``scale`` times.
 
+    Raises `UserError`.
+
     >>> import numpy as np
     >>> from vae_lib import VAE, spiral_frames
     >>> spiral_frames(VAE(latent_dim=2, num_filters=4), np.linspace(-2, 2, 4), scale=2).shape

@@ -175,6 +175,7 @@ def run_epochs(
     0, ``report`` after each chunk of steps, ``after_epoch`` with each row. ``state`` is where to go on from; ``save``
     is called with the state at every checkpoint, and once more when ``stopping`` says so, which also ends the
     training. With ``patience`` the model ends with the weights of its best validation epoch.
+    Raises `UserError`.
     """
     model, config, n_images = trainer.model, trainer.config, len(trainer.rows)
     validation = data.train_images[held_out] if len(held_out) else None
@@ -239,7 +240,10 @@ def _measured(model: VAE, part: str, images: np.ndarray) -> Row:
 
 
 def split_validation(n_images: int, config: TrainingConfig) -> tuple[np.ndarray, np.ndarray]:
-    """The rows of the images to learn from and, with ``patience``, of a tenth for validation, chosen by the seed."""
+    """The rows of the images to learn from and, with ``patience``, of a tenth for validation, chosen by the seed.
+
+    Raises `UserError`.
+    """
     if not config.patience:
         return np.arange(n_images), np.zeros(0, np.int64)
     order = np.random.default_rng([config.seed, 2**31]).permutation(n_images)

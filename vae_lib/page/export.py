@@ -79,6 +79,7 @@ def packed_decoder(decoder: keras.Model) -> dict[str, Any]:
 
     A weight is its 16-bit integer times the scale of its column, the largest of the column over 32,767: it is off by
     at most 1.6e-5 of that largest one.
+    Raises `UserError`.
     """
     if not isinstance(decoder, keras.Sequential):
         raise UserError(f"the page can show a decoder that is a keras.Sequential, not a {type(decoder).__name__}.")

@@ -101,7 +101,8 @@ def resume_run(
 ) -> Path:
     """Go on with an unfinished run from its newest checkpoint, or from the start where it has none.
 
-    The result is the same, bit for bit, as that of a run that was never interrupted. Raises as `train_run`.
+    The result is the same, bit for bit, as that of a run that was never interrupted. Raises `UserError` and `Fault` as
+    `train_run` does.
     """
     folder = store.find_unfinished(name_or_path)
     config, _ = store.read_config(folder)

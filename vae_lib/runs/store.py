@@ -81,7 +81,10 @@ def default_name(config: RunConfig, now: datetime) -> str:
 
 
 def partial_path(config: RunConfig, out: str | os.PathLike[str] | None) -> Path:
-    """The folder that a run grows in: ``out`` (or the default name under ``pickles/``) with ``.partial``."""
+    """The folder that a run grows in: ``out`` (or the default name under ``pickles/``) with ``.partial``.
+
+    Raises `UserError`.
+    """
     if out is None:
         wanted = project_dir("pickles") / default_name(config, datetime.now())
     else:
