@@ -26,7 +26,7 @@ def axis_values(n: int, *, extent: float | None = None, quantiles: tuple[float, 
     if not 1 <= n <= MAX_TILES:
         raise UserError(f"the number of tiles along a side must be from 1 to {MAX_TILES}, not {n}.")
     if extent is not None and quantiles is not None:
-        raise UserError("give either an extent or quantiles, not both.")
+        raise UserError("give either a range or quantiles, not both.")
     if extent is not None:
         if not 0 < extent <= MAX_EXTENT:
             raise UserError(f"the range must be above 0 and at most {MAX_EXTENT:,} standard deviations, not {extent}.")
