@@ -103,7 +103,7 @@ def _add_training(parser: Parser) -> Any:
     required.add_argument("-l", "--latent-dimensions", help="dimensions of the latent space", **latent)
     further = parser.add_argument_group("further options")
     _add(further, [*FURTHER, STRATEGY])
-    further.add_argument("--hold-out-sample", action="store_true", help="train on no image (of faces: no person) in the sample")
+    further.add_argument("--hold-out-sample", action="store_true", help="train on no image (or person) of the sample")
     text = "let the encoder, and not the decoder, learn from altered copies of the images too"
     further.add_argument("--augment-encoder", action="store_true", help=text)
     further.add_argument("--overwrite", action="store_true", help="replace the run in --out")
