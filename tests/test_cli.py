@@ -121,7 +121,7 @@ def test_bad_tool_input_gets_one_sentence_and_status_2(arguments, small_run, tmp
 
 
 def test_runs_are_listed(tmp_path, monkeypatch, capsys, small_run):
-    monkeypatch.setattr("vae_lib.runs.store.project_dir", lambda name: small_run.parent)
+    monkeypatch.setattr("vae_lib.runs.places.project_dir", lambda name: small_run.parent)
     assert cli.main(["list"]) == 0
     assert capsys.readouterr().out == "small\n"
 

@@ -25,7 +25,7 @@ from vae_lib.evaluation import evaluate, evaluate_elbo
 from vae_lib.files import user_path
 from vae_lib.model import VAE, Encodings
 from vae_lib.page.export import explorer_page, packed_decoder
-from vae_lib.runs import checkpoints, store
+from vae_lib.runs import checkpoints, places, store
 from vae_lib.runs.distribution import check_tf_config
 from vae_lib.runs.lifecycle import Interrupted, resume_run, train_run
 from vae_lib.runs.store import load_run, save_run
@@ -476,11 +476,11 @@ def test_a_finished_run_is_not_resumed(small_run, sample):
 def test_only_the_run_that_is_named_is_resumed(tmp_path, monkeypatch, sample):
     monkeypatch.setenv("VAE_LIB_HOME", str(tmp_path))
     store.start_run(RunConfig.from_flat(2, **TINY), tmp_path / "pickles" / "mine")
-    assert store.find_unfinished("mine") == tmp_path / "pickles" / "mine.partial"
+    assert places.find_unfinished("mine") == tmp_path / "pickles" / "mine.partial"
     with pytest.raises(UserError, match="no unfinished run /nowhere/mine"):
-        store.find_unfinished("/nowhere/mine")
+        places.find_unfinished("/nowhere/mine")
     monkeypatch.chdir(tmp_path / "pickles" / "mine.partial")
-    assert store.find_unfinished(".") == Path.cwd()
+    assert places.find_unfinished(".") == Path.cwd()
 
 
 def test_an_odd_number_of_workers_leaves_nothing_behind(sample, tmp_path):

@@ -14,7 +14,8 @@ from vae_lib.config import RunConfig
 from vae_lib.errors import Fault, UserError
 from vae_lib.model import VAE, Encodings
 from vae_lib.runs.folders import locked
-from vae_lib.runs.store import list_runs, load_run, save_run, start_run
+from vae_lib.runs.places import list_runs
+from vae_lib.runs.store import load_run, save_run, start_run
 
 TINY = RunConfig.from_flat(2, num_filters=4, hidden_units=16)
 
@@ -60,7 +61,7 @@ def test_a_save_that_fails_leaves_the_old_run_and_nothing_else(tmp_path):
 
 
 def test_default_names_carry_time_data_and_dimensions_and_never_collide(tmp_path, monkeypatch):
-    monkeypatch.setattr("vae_lib.runs.store.project_dir", lambda name: tmp_path)
+    monkeypatch.setattr("vae_lib.runs.places.project_dir", lambda name: tmp_path)
     names = {start_run(TINY).name for _ in range(3)}
     assert len(names) == 3
     assert all("_mnist_2" in name for name in names)
@@ -91,7 +92,7 @@ def test_damage_is_recognised(tmp_path):
 
 
 def test_an_unknown_run_names_the_nearest(tmp_path, monkeypatch):
-    monkeypatch.setattr("vae_lib.runs.store.project_dir", lambda name: tmp_path)
+    monkeypatch.setattr("vae_lib.runs.places.project_dir", lambda name: tmp_path)
     save_run(tmp_path / "mnist_2", VAE.from_model_config(TINY.model))
     with pytest.raises(UserError, match="did you mean 'mnist_2'"):
         load_run("mnits_2")

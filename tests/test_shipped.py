@@ -14,7 +14,8 @@ from vae_lib.cli.flags import training_parser
 from vae_lib.data.loading import load_data
 from vae_lib.evaluation import evaluate, kl_per_dimension
 from vae_lib.model import Posterior
-from vae_lib.runs.store import find_run, list_runs, load_run, read_config, read_metrics
+from vae_lib.runs.places import find_run, list_runs
+from vae_lib.runs.store import load_run, read_config, read_metrics
 
 SHIPPED = ("faces_10", "faces_2", "faces_6", "fashion_mnist_2", "mnist_2", "mnist_dynamic_2", "mnist_dynamic_20")
 DRIFT = 0.1  # nats

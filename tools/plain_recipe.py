@@ -12,7 +12,8 @@ import sys
 from benchmarks.peers_tensorflow import make_vae
 from vae_lib.data.loading import load_data
 from vae_lib.evaluation import evaluate_elbo
-from vae_lib.runs.store import find_run, read_config, record_numbers
+from vae_lib.runs.places import find_run
+from vae_lib.runs.store import read_config, record_numbers
 from vae_lib.training import train
 
 RECIPE = {"batch_size": 32, "learning_rate": 1e-4, "schedule": "constant", "beta_start": 1.0}

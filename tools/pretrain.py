@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 from vae_lib.errors import UserError
-from vae_lib.runs.store import find_unfinished
+from vae_lib.runs.places import find_unfinished
 
 FACES = "--data faces --im-dim 64"
 DYNAMIC = "--data mnist --binarize dynamic"

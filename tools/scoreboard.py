@@ -12,7 +12,8 @@ from tools.pretrain import RECIPES
 from vae_lib.errors import UserError
 from vae_lib.files import write_atomically
 from vae_lib.report import scoreboard
-from vae_lib.runs.store import find_run, read_config, read_metrics
+from vae_lib.runs.places import find_run
+from vae_lib.runs.store import read_config, read_metrics
 
 START, END = "<!-- scoreboard -->\n", "<!-- end -->"
 

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from vae_lib.pictures import spiral_frames as spiral_frames
     from vae_lib.runs.lifecycle import resume_run as resume_run
     from vae_lib.runs.lifecycle import train_run as train_run
+    from vae_lib.runs.places import list_runs as list_runs
     from vae_lib.runs.store import Run as Run
-    from vae_lib.runs.store import list_runs as list_runs
     from vae_lib.runs.store import load_run as load_run
     from vae_lib.runs.store import save_run as save_run
     from vae_lib.sliders import explore as explore
@@ -47,7 +47,8 @@ _HOME = {
     "page.export": ("explorer_page",),
     "pictures": ("manifold", "reconstructions", "samples", "spiral_frames"),
     "runs.lifecycle": ("resume_run", "train_run"),
-    "runs.store": ("Run", "list_runs", "load_run", "save_run"),
+    "runs.places": ("list_runs",),
+    "runs.store": ("Run", "load_run", "save_run"),
     "sliders": ("explore",),
     "trainer": ("Trainer",),
     "training": ("train",),

@@ -16,7 +16,8 @@ import pytest
 from tests.conftest import ROOT
 from vae_lib.cli import train_main
 from vae_lib.runs import checkpoints
-from vae_lib.runs.store import find_unfinished, load_run
+from vae_lib.runs.places import find_unfinished
+from vae_lib.runs.store import load_run
 
 TRAIN = [sys.executable, str(ROOT / "train_VAE.py")]
 SMALL = ["-l", "2", "--source", "sample", "--num-filters", "4", "--hidden-units", "16"]

@@ -98,7 +98,7 @@ def _train(args: argparse.Namespace) -> None:
     from vae_lib.runs import limits
     from vae_lib.runs.distribution import make_strategy
     from vae_lib.runs.lifecycle import train_run
-    from vae_lib.runs.store import partial_path
+    from vae_lib.runs.places import partial_path
 
     partial_path(config, args.out)  # a name that cannot be is refused before anything else
     strategy = make_strategy(args.strategy)  # first: it must come before all else in TensorFlow
@@ -114,7 +114,8 @@ def _train(args: argparse.Namespace) -> None:
 def _resume(args: argparse.Namespace) -> None:
     from vae_lib.runs.distribution import make_strategy
     from vae_lib.runs.lifecycle import resume_run
-    from vae_lib.runs.store import find_unfinished, read_config
+    from vae_lib.runs.places import find_unfinished
+    from vae_lib.runs.store import read_config
 
     strategy = make_strategy(args.strategy)
     folder = find_unfinished(args.resume)
@@ -155,7 +156,7 @@ def _run(train: Callable[..., Any], config: RunConfig, strategy: Any, next_steps
     """Train with a progress bar, and say where the run is and how to go on with it."""
     from vae_lib.cli.progress import EpochBars
     from vae_lib.runs.lifecycle import Interrupted
-    from vae_lib.runs.store import display_name
+    from vae_lib.runs.places import display_name
 
     bars = EpochBars(config.training.epochs)
     try:
@@ -174,7 +175,7 @@ def _typed(name: str) -> str:
 
 
 def _list(args: argparse.Namespace) -> None:
-    from vae_lib.runs.store import list_runs, project_dir
+    from vae_lib.runs.places import list_runs, project_dir
 
     print("\n".join(list_runs()) or f"no runs under {project_dir('pickles')} yet: train one first")
 
@@ -209,7 +210,7 @@ def _default_scale(im_dim: int) -> int:
 
 def _picture_path(run: Any, suffix: str, out: str | None) -> Path:
     """``out``, or the run's name under ``img/``."""
-    from vae_lib.runs.store import project_dir
+    from vae_lib.runs.places import project_dir
 
     return Path(out) if out is not None else project_dir("img") / f"{run.name}{suffix}"
 
@@ -262,7 +263,7 @@ def _reconstruct(args: argparse.Namespace) -> None:
 
 
 def _write_tiles(run: Any, kind: str, picture: Any, args: argparse.Namespace, figures: Any) -> None:
-    from vae_lib.runs.store import project_dir
+    from vae_lib.runs.places import project_dir
 
     out = project_dir("img") / f"{kind}_{run.name}.png" if args.out is None else args.out
     print(f"wrote {figures.write_image(out, figures.enlarge(picture, _tile_scale(run, args)))}")

@@ -20,7 +20,7 @@ from vae_lib.config import RunConfig
 from vae_lib.data.loading import ImageData, fingerprint
 from vae_lib.errors import Fault, UserError, WorkerLost
 from vae_lib.model import VAE, Encodings
-from vae_lib.runs import checkpoints, limits, store
+from vae_lib.runs import checkpoints, limits, places, store
 from vae_lib.runs.folders import locked
 from vae_lib.trainer import check_replicas
 from vae_lib.training import AfterEpoch, Report, State, prepare_training, run_epochs
@@ -83,7 +83,7 @@ def train_run(
     check_replicas(config.training.batch_size, strategy)
     state = State(command=command)
     if not is_chief(strategy):  # the chief writes; this worker only needs to know where
-        return _complete(store.partial_path(config, out), config, data, state, report, after_epoch, strategy)
+        return _complete(places.partial_path(config, out), config, data, state, report, after_epoch, strategy)
     partial = store.start_run(config, out, overwrite=overwrite)
     with locked(partial):
         with _saved_as_far_as_possible(partial):
@@ -104,11 +104,11 @@ def resume_run(
     The result is the same, bit for bit, as that of a run that was never interrupted. Raises `UserError` and `Fault` as
     `train_run` does.
     """
-    folder = store.find_unfinished(name_or_path)
+    folder = places.find_unfinished(name_or_path)
     config, _ = store.read_config(folder)
     if config.data.fingerprint not in ("", fingerprint(data)):
         raise UserError(
-            f"these are not the images that the run {store.display_name(folder)} began with "
+            f"these are not the images that the run {places.display_name(folder)} began with "
             f"({config.data.name or 'images of your own'}): it can only go on with the same ones."
         )
     check_replicas(config.training.batch_size, strategy)
@@ -126,7 +126,7 @@ def _saved_as_far_as_possible(partial: Path) -> Iterator[None]:
         reason = error.strerror or str(error).splitlines()[0]
         raise Fault(
             f"cannot write to {partial} ({reason}); its last checkpoint is kept: resume the run "
-            f"{store.display_name(partial)} once there is room."
+            f"{places.display_name(partial)} once there is room."
         ) from None
 
 
@@ -155,12 +155,12 @@ def _complete(
             raise
         raise WorkerLost(
             f"another worker is gone ({type(error).__name__}), so this one stops too: "
-            f"resume the run {store.display_name(partial)} on every worker."
+            f"resume the run {places.display_name(partial)} on every worker."
         ) from None
     if interrupted:
         raise Interrupted(partial)
     if not is_chief(strategy):
-        return store.final_path(partial)
+        return places.final_path(partial)
     try:
         with np.errstate(all="ignore"):  # what is not finite is refused as the run is finished
             codes = model.encode_arrays(data.test_images, seed=evaluation.EVALUATION_SEED)

@@ -1,0 +1,98 @@
+"""Where runs lie and how they are named: ``pickles/NAME``, and ``NAME.partial`` while it is being made."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from pathlib import Path
+
+from vae_lib.config import DATASETS, RunConfig
+from vae_lib.errors import UserError, one_of
+from vae_lib.files import user_path
+
+PARTIAL = ".partial"
+
+
+def project_dir(name: str) -> Path:
+    """The project's folder ``name`` ('pickles', 'img').
+
+    It lies under ``VAE_LIB_HOME`` where that is set, beside the package in a checkout, else in the current folder.
+    """
+    if home := os.environ.get("VAE_LIB_HOME"):
+        return user_path(home) / name
+    checkout = Path(__file__).resolve().parents[2]
+    return checkout / name if (checkout / "train_VAE.py").is_file() else Path(name)
+
+
+def default_name(config: RunConfig, now: datetime) -> str:
+    """A run's name from the time, the data and the latent dimensions: 20260131-235959_mnist_2."""
+    data = config.data.name if config.data.name in DATASETS else Path(config.data.name).resolve().name or "images"
+    return f"{now:%Y%m%d-%H%M%S}_{data}_{config.model.latent_dim}"
+
+
+def partial_path(config: RunConfig, out: str | os.PathLike[str] | None) -> Path:
+    """The folder that a run grows in: ``out`` (or the default name under ``pickles/``) with ``.partial``.
+
+    Raises `UserError`.
+    """
+    if out is None:
+        wanted = project_dir("pickles") / default_name(config, datetime.now())
+    else:
+        wanted = user_path(out, "the run's folder")
+    if wanted.name in ("", "..") or wanted.name.endswith(PARTIAL):
+        raise UserError(f"a run cannot be called {str(out)!r}: give it another name, which does not end in {PARTIAL}.")
+    return wanted.with_name(wanted.name + PARTIAL)
+
+
+def final_path(partial: Path) -> Path:
+    """The folder that a finished run has."""
+    return partial.with_name(partial.name.removesuffix(PARTIAL))
+
+
+def display_name(folder: Path) -> str:
+    """How a user names a run: its name if it lies under ``pickles/``, else its path; without ``.partial``."""
+    folder = final_path(folder)
+    return folder.name if folder.parent.resolve() == project_dir("pickles").resolve() else str(folder)
+
+
+def find_unfinished(name_or_path: str | os.PathLike[str]) -> Path:
+    """The ``.partial`` folder of a run given by name or path, with or without that ending; raises `UserError`."""
+    places = _places(name_or_path)
+    for place in places:
+        folder = place.with_name(place.name.removesuffix(PARTIAL) + PARTIAL)
+        if (folder / "config.json").is_file():
+            return folder
+    if any((place / "config.json").is_file() for place in places):
+        raise UserError(f"run {name_or_path} is finished: there is nothing to resume.")
+    raise UserError(f"there is no unfinished run {name_or_path}: see what lies under {project_dir('pickles')}.")
+
+
+def _places(name_or_path: str | os.PathLike[str]) -> list[Path]:
+    """Where a run that was given by name or path can lie: a bare name may be one under ``pickles/``."""
+    given = user_path(name_or_path, "a run")
+    if given.name in ("", ".."):
+        given = given.resolve()
+    if not given.name:  # the root of a disk
+        return []
+    return [given, project_dir("pickles") / given] if str(given) == given.name else [given]
+
+
+def find_run(name_or_path: str | os.PathLike[str]) -> Path:
+    """The folder of a run given as a path or as a name under ``pickles/``; raises `UserError`."""
+    for folder in _places(name_or_path):
+        if (folder / "config.json").is_file():
+            return folder
+    runs = tuple(list_runs())
+    if not runs:
+        raise UserError(
+            f"run {str(name_or_path)!r} is unknown, and there are no runs under {project_dir('pickles')}: train one, "
+            "or set VAE_LIB_HOME to a checkout of the project, which ships some."
+        )
+    one_of("run", str(name_or_path), runs)
+    raise UserError(f"run {name_or_path} has no config.json.")
+
+
+def list_runs(root: str | os.PathLike[str] | None = None) -> list[str]:
+    """The names of the finished runs under ``root`` (default: ``pickles/``), sorted."""
+    root = Path(root) if root is not None else project_dir("pickles")
+    return sorted(p.parent.name for p in root.glob("*/config.json") if not p.parent.name.endswith(PARTIAL))
