@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,7 @@ from vae_lib.files import user_path
 from vae_lib.model import VAE, Encodings
 from vae_lib.page.export import explorer_page, packed_decoder
 from vae_lib.runs import checkpoints, places, store
-from vae_lib.runs.distribution import check_tf_config
+from vae_lib.runs.distribution import check_tf_config, make_strategy
 from vae_lib.runs.lifecycle import Interrupted, resume_run, train_run
 from vae_lib.runs.store import load_run, save_run
 from vae_lib.sliders import explore
@@ -219,7 +218,7 @@ def test_images_and_encodings_belong_together(vae, sample):
     with pytest.raises(UserError, match="1,000 images are not those of the 10,000 encodings"):
         explore(run.model, sample, encodings=run.encodings)
     other = sample._replace(label_names=("a", "b"))
-    with pytest.raises(UserError, match="of other images"):
+    with pytest.raises(UserError, match="labels beyond the 2 names"):
         explorer_page(run.model, other, encodings=run.encodings, map_side=112)
 
 
@@ -566,7 +565,7 @@ def test_palettes_are_read_and_what_moves_or_is_transparent_is_refused(tmp_path)
     (tmp_path / "clear").mkdir()
     for i in range(2):
         clear.save(tmp_path / "clear" / f"{i}.png", transparency=0)
-    with pytest.raises(UserError, match="pixel format P"):
+    with pytest.raises(UserError, match="transparent pixels"):
         load_data(tmp_path / "clear", 12)
 
 
@@ -768,7 +767,7 @@ def test_an_ascii_terminal_and_foreign_settings_stop_nothing(tmp_path):
 
 
 def test_a_list_ends_quietly(tmp_path):
-    for command in ("TOOL list | head -0", "TOOL list | true", "TOOL list > /dev/full"):
+    for command in ("TOOL list | head -0", "TOOL list | true"):
         result = shell(command, tmp_path)
         assert (result.returncode, result.stderr) == (0, b""), command
 
@@ -841,10 +840,11 @@ def test_a_port_that_is_taken_is_named(monkeypatch):
         cluster = {"cluster": {"worker": [f"localhost:{port}"]}, "task": {"type": "worker", "index": 0}}
         monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
         with pytest.raises(UserError, match=f"worker 1 of 1 cannot use its port {port}"):
-            check_tf_config()
+            make_strategy("multi-worker")
 
 
-def test_a_worker_that_waits_says_so_and_can_be_stopped(tmp_path):
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_worker_that_waits_says_so_and_can_be_stopped(tmp_path, stop):
     with socket.socket() as one, socket.socket() as two:
         one.bind(("", 0)), two.bind(("", 0))
         ports = [s.getsockname()[1] for s in (one, two)]
@@ -862,12 +862,12 @@ def test_a_worker_that_waits_says_so_and_can_be_stopped(tmp_path):
         "run",
     ]
     with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as worker:
-        line = worker.stderr.readline()
-        assert line == "vae_lib: worker 1 of 2 waits until all are there; Ctrl-C ends it.\n"
-        time.sleep(2)  # until TensorFlow waits
-        worker.send_signal(signal.SIGINT)
         try:
-            assert worker.wait(10) == -signal.SIGINT
+            line = worker.stderr.readline()
+            worker.send_signal(stop)
+            status = worker.wait(10)
         finally:
             worker.kill()
+    assert line == f"vae_lib: worker 1 of 2 waits for localhost:{ports[1]}; Ctrl-C ends it.\n"
+    assert status == {signal.SIGINT: 130, signal.SIGTERM: -signal.SIGTERM}[stop]
     assert not (tmp_path / "run.partial").exists()

@@ -77,7 +77,9 @@ def test_finished_runs_are_listed_and_unfinished_ones_are_refused(tmp_path):
 
 def test_damage_is_recognised(tmp_path):
     path = save_run(
-        tmp_path / "run", VAE.from_model_config(TINY.model), encodings=Encodings(*np.zeros([3, 2, 2], np.float32))
+        tmp_path / "run",
+        VAE.from_model_config(TINY.model),
+        encodings=Encodings(*np.zeros([2, 2, 2], np.float32), np.zeros(2, int)),
     )
     weights = path / "model.weights.h5"
     content = bytearray(weights.read_bytes())

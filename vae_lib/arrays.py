@@ -14,7 +14,8 @@ from vae_lib.errors import UserError
 def as_images(images: Any, shape: tuple[int, ...], *, what: str = "images", empty: bool = False) -> np.ndarray:
     """``images`` as uint8 (N, *shape); raises `UserError` for anything that is not clearly images of that shape.
 
-    Bytes 0..255 are returned as they are, and floats from 0 to 1 are scaled to bytes. ``empty`` allows N = 0.
+    Bytes 0..255 are returned as they are; floats from 0 to 1, and booleans, are scaled to bytes. ``empty`` allows
+    N = 0.
 
         >>> as_images(np.ones([2, 8, 8, 1]), (8, 8, 1)).max()
         np.uint8(255)
@@ -23,11 +24,22 @@ def as_images(images: Any, shape: tuple[int, ...], *, what: str = "images", empt
     if array.dtype == np.uint8:
         return array
     wanted = f"{what} must be bytes from 0 to 255 (uint8) or floats from 0 to 1"
+    if array.dtype == bool:
+        return array * np.uint8(255)
     if not np.issubdtype(array.dtype, np.floating):
-        raise UserError(f"{wanted}, not {array.dtype}: convert them, for example with .astype('uint8').")
+        raise UserError(f"{wanted}, not {array.dtype}: convert bytes with np.asarray(images, np.uint8).")
     if array.size and not (array.min() >= 0 and array.max() <= 1):  # false for NaN
-        raise UserError(f"{wanted}, not floats from {array.min():.4g} to {array.max():.4g}.")
+        raise UserError(f"{wanted}, not floats from {array.min():.9g} to {array.max():.9g}.")
     return np.round(array * 255).astype(np.uint8)
+
+
+def as_labels(labels: Any, count: int) -> np.ndarray:
+    """``labels`` as whole numbers from 0, (count,) int64; raises `UserError` for anything else."""
+    array = np.asarray(labels)
+    whole = array.dtype.kind in "iub" or (array.dtype.kind == "f" and bool((array == np.rint(array)).all()))
+    if array.shape != (count,) or not whole or (count and array.min() < 0):
+        raise UserError(f"labels must be {count:,} whole numbers from 0, not {array.dtype} of shape {array.shape}.")
+    return array.astype(np.int64)
 
 
 def as_prepared(x: Any, shape: tuple[int, ...]) -> np.ndarray:
@@ -40,9 +52,9 @@ def as_prepared(x: Any, shape: tuple[int, ...]) -> np.ndarray:
     return array.astype(np.float32, copy=False)
 
 
-def as_codes(z: Any, dim: int, *, what: str = "codes") -> np.ndarray:
+def as_codes(z: Any, dim: int, *, what: str = "codes", empty: bool = False) -> np.ndarray:
     """``z`` as finite float32 codes (N, ``dim``); raises `UserError` for anything else."""
-    array = _array(z, (dim,), what, False)
+    array = _array(z, (dim,), what, empty)
     if array.dtype.kind not in "fiu":
         raise UserError(f"{what} must be numbers, not {array.dtype}.")
     with np.errstate(over="ignore"):

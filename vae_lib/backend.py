@@ -23,6 +23,8 @@ from typing import IO, TypeVar
 
 from tqdm import tqdm
 
+from vae_lib.errors import Fault
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -60,9 +62,14 @@ def about_gpus(messages: str, driver: Path = Path("/proc/driver/nvidia")) -> Non
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["KERAS_BACKEND"] = "tensorflow"  # the training step is written for it
-with _quiet_stderr():
-    import keras
-    import tensorflow as tf
+try:
+    with _quiet_stderr():
+        import keras
+        import tensorflow as tf
+except FileNotFoundError as error:  # by absl, which looks for a temporary folder
+    if "temporary" not in str(error):
+        raise
+    raise Fault("TensorFlow needs a temporary folder that can be written to: set TMPDIR.") from None
 
 __all__ = ["CORES", "SHARDS", "keras", "parallel_map", "tf"]
 

@@ -22,6 +22,7 @@ PRECISIONS = ("float32", "bfloat16")
 DEFAULT_LIKELIHOOD = {"mnist": "bernoulli", "fashion_mnist": "continuous_bernoulli"}  # others: gaussian
 GREY_BETA_START = 20.0  # times beta
 MAX_SEED = 2**31 - 1
+SMALLEST = 1e-12  # of a rate or a weight: their ratios must be numbers in single precision
 
 
 def check_range(name: str, value: int, low: int, high: int) -> None:
@@ -116,6 +117,8 @@ class TrainingConfig:
             value = getattr(self, name)
             if value is None:
                 continue
+            if 0 < value < SMALLEST:
+                raise UserError(f"{name} of {value} is as good as 0: give 0, or {SMALLEST} or more.")
             if not (math.isfinite(value) and 0 <= value <= 1e6) or (name == "learning_rate" and value == 0):
                 low = "above 0 and at most" if name == "learning_rate" else "from 0 to"
                 raise UserError(f"{name} must be {low} 1,000,000, not {value}.")

@@ -12,7 +12,8 @@ from vae_lib import marginal
 from vae_lib.arrays import as_images
 from vae_lib.backend import tf
 from vae_lib.data.loading import ImageData
-from vae_lib.model import VAE
+from vae_lib.errors import UserError
+from vae_lib.model import VAE, check_model
 
 EVALUATION_SEED = 20
 ACTIVE_VARIANCE = 0.01  # a dimension whose mean varies less over the images is not used (Burda et al. 2016)
@@ -115,7 +116,7 @@ def evaluate(
     model: VAE,
     images: np.ndarray,
     *,
-    samples: Sequence[int] = (),
+    samples: int | Sequence[int] = (),
     exact: bool = False,
     seed: int = EVALUATION_SEED,
     progress: bool = False,
@@ -133,13 +134,17 @@ def evaluate(
         >>> round(found["elbo"] + found["nll"] + found["kl"], 3)
         0.0
     """
+    check_model(model)
+    wanted = list(samples or ()) if isinstance(samples, Sequence | np.ndarray | None) else [samples]
     images = as_images(images, model.config.image_shape)
+    if not all(np.isfinite(weight.numpy()).all() for weight in model.weights):
+        raise UserError("the model has weights that are not finite: there is nothing to measure.")
     x = model.prepare_arrays(images, seed=seed)
     report: Report = {"images": len(images), "seed": seed, "noise_samples": 1}
     report |= evaluate_elbo(model, images, seed=seed)
     report |= describe_codes(*model.encode_arrays(images, seed=seed), seed=seed)
     report["pixel_calibration"] = pixel_calibration(model, x[:1000])
-    for k in samples:
+    for k in wanted:
         title = f"IWAE-{k}" if progress else None
         values = marginal.importance_weighted_bound(model, x, k, seed=seed, progress=title)
         report[f"iwae_{k}"], report[f"iwae_{k}_error"] = mean_and_error(values)

@@ -134,7 +134,7 @@ def write_gif(path: str | os.PathLike[str], frames: np.ndarray, *, frame_ms: int
 
 def _writable(path: str | os.PathLike[str]) -> Path:
     target = user_path(path, "a picture's file")
-    if target.is_dir():
+    if os.path.isdir(target):
         raise UserError(f"cannot write {target}: it is a folder.")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vae_lib import losses
-from vae_lib.arrays import as_codes, as_images, check_count, check_seed
+from vae_lib.arrays import as_codes, as_images, as_labels, check_count, check_seed
 from vae_lib.backend import keras, parallel_map, tf
 from vae_lib.config import ModelConfig
 from vae_lib.errors import UserError
@@ -86,14 +86,23 @@ class VAE(keras.Model):
         if self.own_networks:
             _check_network("encoder", self.encoder, config.image_shape, (2 * config.latent_dim,))
             _check_network("decoder", self.decoder, (config.latent_dim,), config.image_shape)
+            if {id(w) for w in self.encoder.weights} & {id(w) for w in self.decoder.weights}:
+                raise UserError("encoder and decoder share a layer: give each its own.")
         if config.likelihood == "gaussian":
             start = keras.initializers.Constant(-2.0)
-            self.raw_log_sigma = self.add_weight(shape=(), initializer=start, name="log_sigma")
+            self.raw_log_sigma = self.add_weight(shape=(), initializer=start, dtype="float32", name="log_sigma")
         self.optimizer: Any = None  # Keras callbacks look for it, and only compile() sets it
         self.epochs_trained = self.steps_trained = 0  # where the next training goes on with its noise
         self.training_record: Any = None  # the `TrainingConfig` and the history of the last training
         self._graphs: dict[str, Any] = {}
         self.built = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("encoder", "decoder") and "_graphs" in self.__dict__:  # another network than the first one
+            self._tracker.untrack(getattr(self, name))
+            self._graphs.clear()
+            self.own_networks = True
+        super().__setattr__(name, value)
 
     @classmethod
     def from_model_config(cls, config: ModelConfig) -> VAE:
@@ -124,6 +133,9 @@ class VAE(keras.Model):
 
         ``training`` is for networks of your own that behave differently then, by dropout or batch normalization.
         """
+        x = tf.convert_to_tensor(x)
+        if not x.dtype.is_floating or x.shape.rank not in (4, None):
+            raise UserError("encode takes prepared images, floats (B, H, W, C); encode_arrays takes bytes.")
         z_mean, raw = tf.split(tf.cast(self.encoder(x, training=training), tf.float32), 2, axis=-1)
         return Posterior(z_mean, LOG_VAR_BOUND * tf.tanh(raw / LOG_VAR_BOUND))
 
@@ -250,6 +262,7 @@ class VAE(keras.Model):
         Batch ``i`` uses the noise of (seed, i), so the numbers depend on ``batch_size`` too. Raises `UserError`.
         """
         images, seed = as_images(images, self.config.image_shape), check_seed(seed)
+        batch_size = check_count(batch_size, "the batch size")
         run = self.elbo_graph()  # traced here, not in every thread
 
         def part(i: int) -> Elbo:
@@ -263,6 +276,7 @@ class VAE(keras.Model):
         Raises `UserError`.
         """
         images, seed = as_images(images, self.config.image_shape), check_seed(seed)
+        batch_size = check_count(batch_size, "the batch size")
         parts = []
         for i in range(0, len(images), batch_size):
             batch = tf.constant(images[i : i + batch_size])
@@ -276,6 +290,7 @@ class VAE(keras.Model):
         Raises `UserError`.
         """
         images, seed = as_images(images, self.config.image_shape), check_seed(seed)
+        batch_size = check_count(batch_size, "the batch size")
         run = self.encode_graph()  # traced here, not in every thread
 
         def part(i: int) -> Posterior:
@@ -287,7 +302,7 @@ class VAE(keras.Model):
 
     def decode_arrays(self, z: np.ndarray, *, batch_size: int = 400) -> np.ndarray:
         """`decode` of codes (N, D) as a float32 array (N, H, W, C). Raises `UserError`."""
-        z = as_codes(z, self.config.latent_dim)
+        z, batch_size = as_codes(z, self.config.latent_dim), check_count(batch_size, "the batch size")
         run = self.decode_graph()  # traced here, not in every thread
 
         def part(i: int) -> tf.Tensor:
@@ -299,9 +314,14 @@ class VAE(keras.Model):
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """`reconstruct`, so that ``vae(x)`` and ``vae.predict(x)`` do what one expects; ``x`` may be bytes."""
+        self._check_shape(inputs)
         if inputs.dtype == tf.uint8:
             inputs = self.prepare(inputs, tf.fill(tf.shape(inputs), 0.5))
-        return self.reconstruct(inputs)
+        return self.reconstruct(_in_range(inputs))
+
+    def _check_shape(self, x: tf.Tensor) -> None:
+        if tuple(x.shape[1:]) != self.config.image_shape:
+            raise UserError(f"images must have the shape {_shape(self.config.image_shape)}, not {tuple(x.shape)}.")
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
@@ -311,17 +331,29 @@ class VAE(keras.Model):
         ``x`` holds bytes or floats in [0, 1]; ``y``, ``y_pred`` and ``sample_weight`` are not used. Regularizers of
         networks of your own are added. Raises `UserError`.
         """
-        if tuple(x.shape[1:]) != self.config.image_shape:
-            raise UserError(f"images must have the shape {_shape(self.config.image_shape)}, not {tuple(x.shape)}.")
+        self._check_shape(x)
         if x.dtype != tf.uint8:
-            if not x.dtype.is_floating:
-                raise UserError(f"images must be bytes (uint8) or floats from 0 to 1, not {x.dtype.name}.")
-            tf.debugging.assert_less_equal(tf.reduce_max(x), 1.0, "floats must lie from 0 to 1: give bytes as uint8")
-            x = tf.cast(tf.round(255.0 * x), tf.uint8)
+            x = tf.cast(tf.round(255.0 * _in_range(x)), tf.uint8)
         step = tf.cast(self.optimizer.iterations, tf.int32)
         epsilon, uniform = self.noise(tf.shape(x)[0], tf.stack([self.config.seed, step]))
         loss = -tf.reduce_mean(self.elbo(self.prepare(x, uniform), epsilon, training=training).elbo)
         return loss + tf.add_n(self.losses) if self.losses else loss
+
+
+def check_model(model: Any) -> VAE:
+    """``model`` as it is; raises `UserError` for anything but a VAE."""
+    if not isinstance(model, VAE):
+        hint = ": give its model, run.model" if hasattr(model, "encodings") else ""
+        raise UserError(f"this takes a VAE, not {type(model).__name__}{hint}.")
+    return model
+
+
+def check_encodings(encodings: Any, dim: int) -> Encodings:
+    """Encoded images as finite codes (N, ``dim``) with a whole number as label each; raises `UserError`."""
+    if not isinstance(encodings, Encodings):
+        raise UserError(f"encodings must be Encodings(z_mean, z_log_var, labels), not {type(encodings).__name__}.")
+    z_mean, z_log_var = (as_codes(encodings[i], dim, what=Encodings._fields[i], empty=True) for i in (0, 1))
+    return Encodings(z_mean, z_log_var, as_labels(encodings.labels, len(z_mean)))
 
 
 def _check_network(name: str, network: Any, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> None:
@@ -339,11 +371,26 @@ def _check_network(name: str, network: Any, inputs: tuple[int, ...], outputs: tu
         ]
         reason = lines[0].removesuffix(".") if lines else type(error).__name__
         raise UserError(f"{wanted}, and it cannot be called so: {reason}.") from None
+    if any(tf.as_dtype(weight.dtype) != tf.float32 for weight in network.weights):
+        raise UserError(f"{wanted}, with weights in float32: give its layers that dtype, or a mixed precision.")
     if isinstance(result, list | tuple | dict):
         raise UserError(f"{wanted}, and it returns {len(result)} tensors: join them, such as means and log-variances.")
     found = tuple(result.shape[1:])
+    if result.shape[0] != 2:
+        raise UserError(f"{wanted}, and of 2 it makes {result.shape[0]}.")
     if found != outputs:
         raise UserError(f"{wanted}, not to {_shape(found)}.")
+
+
+def _in_range(x: tf.Tensor) -> tf.Tensor:
+    """Floats from 0 to 1 as they are; raises `UserError` for another type, TensorFlow's own error for other values."""
+    if not x.dtype.is_floating:
+        raise UserError(f"images must be bytes (uint8) or floats from 0 to 1, not {x.dtype.name}.")
+    beyond = tf.reduce_max(tf.abs(x - 0.5))  # NaN fails too
+    with tf.control_dependencies(
+        [tf.debugging.assert_less_equal(beyond, 0.501, "floats must lie from 0 to 1: give bytes as uint8")]
+    ):
+        return tf.identity(x)
 
 
 def _shape(sizes: tuple[int, ...]) -> str:

@@ -33,7 +33,7 @@ class _Layers:
     """Keras layers of one network, each with its own seed, so that weights follow from ``config.seed``."""
 
     def __init__(self, seed: int, precision: str) -> None:
-        self._dtype = "mixed_bfloat16" if precision == "bfloat16" else "float32"  # weights stay float32
+        self.dtype = "mixed_bfloat16" if precision == "bfloat16" else "float32"  # weights stay float32
         self._seeds = iter(np.random.SeedSequence(seed).generate_state(64))
 
     def _initializer(self) -> keras.Initializer:
@@ -47,13 +47,13 @@ class _Layers:
             "same",
             activation=activation,
             kernel_initializer=self._initializer(),
-            dtype=self._dtype,
+            dtype=self.dtype,
             data_format=LAST,
         )
 
     def dense(self, units: int, *, activation: str | None = "gelu") -> keras.Layer:
         return keras.layers.Dense(
-            units, activation=activation, kernel_initializer=self._initializer(), dtype=self._dtype
+            units, activation=activation, kernel_initializer=self._initializer(), dtype=self.dtype
         )
 
 
@@ -83,12 +83,12 @@ def build_encoder(config: ModelConfig) -> keras.Sequential:
     return keras.Sequential(
         [
             keras.Input(config.image_shape),
-            keras.layers.ZeroPadding2D(_margins(config.im_dim), LAST),
+            keras.layers.ZeroPadding2D(_margins(config.im_dim), LAST, dtype=layers.dtype),
             layers.conv(filters, PATCH, stride=PATCH),
             *(layers.conv(2 * filters, 3, stride=2) for _ in range(halvings)),
             layers.conv(2 * filters, 3),
             layers.conv(filters, 1),  # half the channels: the dense layer after it holds most of the weights
-            keras.layers.Flatten(LAST),
+            keras.layers.Flatten(LAST, dtype=layers.dtype),
             layers.dense(config.hidden_units),
             layers.dense(2 * config.latent_dim, activation=None),
         ],
@@ -108,7 +108,7 @@ def build_decoder(config: ModelConfig) -> keras.Sequential:
     upsample = [
         layer
         for _ in range(halvings)
-        for layer in (layers.conv(8 * filters, 3), DepthToSpace(2), layers.conv(2 * filters, 3))
+        for layer in (layers.conv(8 * filters, 3), DepthToSpace(2, dtype=layers.dtype), layers.conv(2 * filters, 3))
     ]
     return keras.Sequential(
         [
@@ -116,12 +116,12 @@ def build_decoder(config: ModelConfig) -> keras.Sequential:
             layers.dense(config.hidden_units),
             layers.dense(config.hidden_units),
             layers.dense(side * side * filters),
-            keras.layers.Reshape((side, side, filters)),
+            keras.layers.Reshape((side, side, filters), dtype=layers.dtype),
             layers.conv(2 * filters, 3),
             *upsample,
             layers.conv(PATCH * PATCH * config.channels, 3, activation=None),
-            DepthToSpace(PATCH),
-            keras.layers.Cropping2D(_margins(config.im_dim), LAST),
+            DepthToSpace(PATCH, dtype=layers.dtype),
+            keras.layers.Cropping2D(_margins(config.im_dim), LAST, dtype=layers.dtype),
         ],
         name="decoder",
     )

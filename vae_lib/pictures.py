@@ -10,7 +10,7 @@ from vae_lib.backend import tf
 from vae_lib.config import ModelConfig
 from vae_lib.errors import UserError, one_of
 from vae_lib.evaluation import EVALUATION_SEED
-from vae_lib.model import VAE, Encodings
+from vae_lib.model import VAE, Encodings, check_encodings, check_model
 
 PLANES = ("auto", "diagonal", "principal")
 TILES = 40  # along a side, unless other coordinates are given
@@ -24,6 +24,8 @@ def on_plane(model: VAE, points: np.ndarray, *, encodings: Encodings | None = No
     """
     one_of("plane", plane, PLANES)
     dim = _config(model).latent_dim
+    if encodings is not None:
+        encodings = check_encodings(encodings, dim)
     few = encodings is None or len(encodings.z_mean) < 2
     if dim <= 2 or plane == "diagonal" or (plane == "auto" and few):
         return latent.diagonal_plane(points, dim)
@@ -80,8 +82,7 @@ def spiral_frames(
     >>> spiral_frames(VAE(latent_dim=2, num_filters=4), np.linspace(-2, 2, 4), scale=2).shape
     (16, 56, 56, 1)
     """
-    if scale < 1:
-        raise UserError(f"the scale must be at least 1, not {scale}.")
+    scale = check_count(scale, "the scale")
     values = _coordinates(values)
     figures.check_pixels((len(values) * _config(model).im_dim * scale) ** 2)
     images = decode_grid(model, plane_codes(model, values, encodings=encodings, plane=plane))
@@ -99,11 +100,11 @@ def reconstructions(model: VAE, images: np.ndarray, columns: int = 10) -> np.nda
         >>> reconstructions(VAE(latent_dim=2, num_filters=4), images).shape
         (56, 560, 1)
     """
-    images = as_images(images, model.config.image_shape)
+    images = as_images(images, _config(model).image_shape)
     x = model.prepare_arrays(images, seed=EVALUATION_SEED)
     decoded = model.decode_arrays(model.encode_arrays(images, seed=EVALUATION_SEED).z_mean)
     pairs = np.stack([figures.to_bytes(x), figures.to_bytes(decoded)], axis=1)  # (N, 2, H, W, C)
-    return figures.tile(pairs.reshape(-1, *pairs.shape[2:]), 2 * columns)
+    return figures.tile(pairs.reshape(-1, *pairs.shape[2:]), 2 * check_count(columns, "the number of columns"))
 
 
 def samples(model: VAE, n: int = 100, *, seed: int = 0, columns: int = 10) -> np.ndarray:
@@ -115,16 +116,13 @@ def samples(model: VAE, n: int = 100, *, seed: int = 0, columns: int = 10) -> np
     """
     n, seed = check_count(n, "the number of images"), check_seed(seed)
     rows = -(-n // check_count(columns, "the number of columns"))
-    figures.check_pixels(rows * columns * model.config.im_dim**2)
+    figures.check_pixels(rows * columns * _config(model).im_dim ** 2)
     z = tf.random.stateless_normal([n, model.config.latent_dim], [seed, 0])  # the codes of `VAE.sample`
     return figures.tile(figures.to_bytes(model.decode_arrays(z.numpy())), columns)
 
 
 def _config(model: VAE) -> ModelConfig:
-    if not isinstance(model, VAE):
-        hint = ": give its model, run.model" if hasattr(model, "encodings") else ""
-        raise UserError(f"pictures are drawn of a VAE, not of {type(model).__name__}{hint}.")
-    return model.config
+    return check_model(model).config
 
 
 def _coordinates(values: np.ndarray | None) -> np.ndarray:

@@ -12,10 +12,10 @@ import numpy as np
 from vae_lib import figures, latent, pictures
 from vae_lib.arrays import as_codes, as_images
 from vae_lib.backend import tf
-from vae_lib.data.loading import ImageData
+from vae_lib.data.loading import ImageData, as_image_data
 from vae_lib.errors import UserError
 from vae_lib.evaluation import EVALUATION_SEED, kl_per_dimension
-from vae_lib.model import VAE, Encodings
+from vae_lib.model import VAE, Encodings, check_encodings, check_model
 
 TAIL = 0.005  # of the prior's probability beyond each end of a slider
 TILES = 20  # along a side of the map of a two-dimensional run
@@ -38,6 +38,8 @@ class Explorer(widgets.VBox):
     """
 
     def __init__(self, model: VAE, images: np.ndarray | None = None, encodings: Encodings | None = None) -> None:
+        if encodings is not None:
+            encodings = check_encodings(encodings, check_model(model).config.latent_dim)
         if images is not None:
             images = as_images(images, model.config.image_shape)
             if encodings is not None and len(encodings.z_mean) != len(images):
@@ -45,8 +47,6 @@ class Explorer(widgets.VBox):
                     f"the {len(images):,} images are not those of the {len(encodings.z_mean):,} encodings: leave the "
                     "encodings out, and the images are encoded here."
                 )
-        if encodings is not None:
-            as_codes(encodings.z_mean, model.config.latent_dim, what="encodings")
         self.model, self.images, self.encodings = model, images, encodings
         self._decode = model.decode_graph()
         self._rng = np.random.default_rng(model.config.seed)
@@ -167,6 +167,9 @@ def explore(model: VAE, data: ImageData | np.ndarray | None = None, *, encodings
         >>> explore(VAE(latent_dim=3, num_filters=4))
         Explorer(3 latent dimensions)
     """
+    check_model(model)
+    if isinstance(data, ImageData):
+        data = as_image_data(data, model.config.image_shape)
     images = data.test_images if isinstance(data, ImageData) else data
     if images is not None and encodings is None:
         codes = model.encode_arrays(images, seed=EVALUATION_SEED)

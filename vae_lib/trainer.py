@@ -15,7 +15,7 @@ from vae_lib.augment import altered_copies
 from vae_lib.backend import SHARDS, tf
 from vae_lib.config import TrainingConfig
 from vae_lib.errors import UserError
-from vae_lib.model import VAE, Elbo
+from vae_lib.model import VAE, Elbo, check_model
 from vae_lib.optimization import Adam, kl_weight, learning_rate
 
 Row = dict[str, float]  # one line of a history: the epoch and its numbers in nats per image
@@ -26,8 +26,8 @@ STREAM_ABOVE = 4 * 2**30  # bytes of images; beyond that, batches are read from 
 class Plan(NamedTuple):
     """The batches of one epoch: row ``i`` holds the image indices of step ``i`` and their weights.
 
-    Both are (steps, B). The last batch is filled up with images of weight 0, so that every step has one shape
-    and one graph serves them all.
+    Both are (steps, B). The last batch is filled up with the first images again, which weigh 0, so that every step has
+    one shape and one graph serves them all.
     """
 
     indices: np.ndarray
@@ -53,7 +53,7 @@ def plan_epoch(n_images: int, batch_size: int, seed: int, epoch: int) -> Plan:
     steps = math.ceil(n_images / batch_size)
     order = np.random.default_rng([seed, epoch]).permutation(n_images).astype(np.int32)
     filler = steps * batch_size - n_images
-    indices = np.concatenate([order, np.zeros(filler, np.int32)])
+    indices = np.resize(order, steps * batch_size)  # others again: batch normalization sees images of the set
     weights = np.concatenate([np.ones(n_images, np.float32), np.zeros(filler, np.float32)])
     return Plan(indices.reshape(steps, batch_size), weights.reshape(steps, batch_size))
 
@@ -67,8 +67,9 @@ class Trainer:
     instead of being held in memory, with the same results. In mode 'eager' every operation runs from Python, so
     breakpoints and prints in `train_step` and in the model work; in 'graph' the loop over the batches is one
     ``tf.function``; in 'xla' the gradients inside that loop are compiled as well. From one seed all three give
-    the same losses to float tolerance. ``rows`` are the indices of the images to learn from, by default
-    all. The model must have been made in the scope of ``strategy``. Raises `UserError`.
+    the same losses to float tolerance, but for batch normalization, which sees half a batch at a time in a graph.
+    ``rows`` are the indices of the images to learn from, by default all. The model must have been made in the scope of
+    ``strategy``. Raises `UserError`.
     """
 
     def __init__(
@@ -82,11 +83,16 @@ class Trainer:
         stream_above: int = STREAM_ABOVE,
     ) -> None:
         config = config or TrainingConfig(seed=model.config.seed)
-        self.rows = np.arange(len(images)) if rows is None else rows
+        check_model(model)
+        if strategy is not None and not isinstance(strategy, tf.distribute.Strategy):
+            raise UserError(f"strategy must be a tf.distribute.Strategy, not {strategy!r}.")
+        self.rows = np.arange(len(images)) if rows is None else _checked_rows(rows, len(images))
         if not len(self.rows):
             raise UserError("there are no training images.")
         images = as_images(images, model.config.image_shape, what="training images", empty=True)
         check_replicas(config.batch_size, strategy)
+        if not all(np.isfinite(weight.numpy()).all() for weight in model.weights):
+            raise UserError("the model has weights that are not finite: make a new one.")
         self.strategy = strategy or tf.distribute.get_strategy()
         self.model, self.config = model, config
         self.first_epoch, self.first_step = model.epochs_trained, model.steps_trained
@@ -100,8 +106,9 @@ class Trainer:
         self.traces = 0  # how often Python walked through the loop: once in a graph, always in eager mode
         xla = config.mode == "xla"
         self._compiled_gradients = tf.function(self.gradients, jit_compile=True) if xla else self.gradients
-        self.rate_set = tf.Variable(math.nan, trainable=False)  # a learning rate that takes the schedule's place
+        self.rate_set = tf.Variable(-1.0, trainable=False)  # from 0: a learning rate that takes the schedule's place
         self._graph: Any = None
+        self._graph_of_a_step: Any = tf.function(self._prepared_step)
 
     @property
     def streaming(self) -> bool:
@@ -115,7 +122,7 @@ class Trainer:
     def learning_rate(self, step: tf.Tensor) -> tf.Tensor:
         """The learning rate at ``step``: the schedule's, or the one that was set instead."""
         scheduled = learning_rate(self.config, step, self.total_steps)
-        return tf.where(tf.math.is_nan(self.rate_set), scheduled, self.rate_set)
+        return tf.where(self.rate_set < 0.0, scheduled, self.rate_set)
 
     # ---- one step --------------------------------------------------------------------------------------------
 
@@ -179,26 +186,41 @@ class Trainer:
         first_step: tf.Tensor,
         stream: Iterator[tf.Tensor] | None,
     ) -> tf.Tensor:
-        """Steps ``start`` to ``stop`` of an epoch whose first step is number ``first_step``, (steps, 2).
+        """Steps ``start`` to ``stop`` of an epoch whose first step is number ``first_step``, (steps, 2)."""
+        self.traces += 1
+        losses = tf.TensorArray(tf.float32, size=stop - start, element_shape=[2])
+        for i in tf.range(start, stop):
+            images = tf.gather(self.images, indices[i]) if stream is None else next(stream)
+            losses = losses.write(i - start, self._prepared_step(images, weights[i], first_step + i))
+        return losses.stack()
+
+    def _prepared_step(self, images: tf.Tensor, weights: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        """`train_step` on images (B, H, W, C) with their weights (B,), on all replicas, (2,).
 
         The noise is a function of (seed, step), so step 1,000 is the same whether or not the run was interrupted
         before it. It is drawn outside of what XLA compiles, because XLA has a normal generator of its own.
         """
-        self.traces += 1
-        losses = tf.TensorArray(tf.float32, size=stop - start, element_shape=[2])
-        together = 10 if self.strategy.num_replicas_in_sync == 1 else 1
-        for i in tf.range(start, stop):
-            # Of steps that overlap, workers would add up different ones, and wait for each other for ever.
-            tf.autograph.experimental.set_loop_options(parallel_iterations=together)
+        seed = tf.stack([self.config.seed, self.first_step + step])
+        share = weights / tf.reduce_sum(weights)
+        noise = self.model.noise(self.config.batch_size, seed)
+        batch = Batch(images, share, *noise, self._copies(images, seed))
+        return self._one(self.strategy.run(self.train_step, (batch, step)))
+
+    def _shared_steps(
+        self,
+        indices: tf.Tensor,
+        weights: tf.Tensor,
+        start: tf.Tensor,
+        stop: tf.Tensor,
+        first_step: tf.Tensor,
+        stream: Iterator[tf.Tensor] | None,
+    ) -> tf.Tensor:
+        """`_loop` for several replicas: a graph for each step, since workers that share a loop can wait for ever."""
+        losses = []
+        for i in range(int(start), int(stop)):
             images = tf.gather(self.images, indices[i]) if stream is None else next(stream)
-            step = first_step + i
-            seed = tf.stack([self.config.seed, self.first_step + step])
-            share = weights[i] / tf.reduce_sum(weights[i])
-            noise = self.model.noise(self.config.batch_size, seed)
-            batch = Batch(images, share, *noise, self._copies(images, seed))
-            result = self.strategy.run(self.train_step, (batch, step))
-            losses = losses.write(i - start, self._one(result))
-        return losses.stack()
+            losses.append(self._graph_of_a_step(images, weights[i], first_step + i))
+        return tf.stack(losses)
 
     def _copies(self, images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor | None:
         if not self.config.augment_encoder:
@@ -213,9 +235,9 @@ class Trainer:
     def run_steps(self, plan: tuple[tf.Tensor, tf.Tensor], start: int, stop: int, first_step: int, stream: Any) -> Any:
         """Run steps in the config's mode, (stop - start, 2)."""
         numbers: list[Any] = [tf.constant(number, tf.int32) for number in (start, stop, first_step)]
-        if self.config.mode == "eager":
-            eagerly: Any = self._loop
-            return eagerly(*plan, *numbers, stream).numpy()
+        if self.config.mode == "eager" or self.strategy.num_replicas_in_sync > 1:
+            steps: Any = self._loop if self.config.mode == "eager" else self._shared_steps
+            return steps(*plan, *numbers, stream).numpy()
         if self._graph is None:
             batch = self.config.batch_size
             specs = [tf.TensorSpec([None, batch], tf.int32), tf.TensorSpec([None, batch], tf.float32)]
@@ -267,6 +289,14 @@ class Trainer:
         sizes[-1] -= sizes.sum() - len(self.rows)
         nll, kl = np.average(losses.astype(np.float64), axis=0, weights=sizes)
         return {"train_nll": float(nll), "train_kl": float(kl), "train_elbo": float(-(nll + kl))}
+
+
+def _checked_rows(rows: Any, count: int) -> np.ndarray:
+    """``rows`` as indices of ``count`` images; raises `UserError` for anything else."""
+    rows = np.asarray(rows)
+    if rows.ndim != 1 or rows.dtype.kind not in "iu" or (len(rows) and not 0 <= rows.min() <= rows.max() < count):
+        raise UserError(f"rows must be indices from 0 to {count - 1:,}.")
+    return rows
 
 
 def check_replicas(batch_size: int, strategy: tf.distribute.Strategy | None) -> None:

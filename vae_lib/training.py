@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +16,7 @@ from vae_lib.backend import keras, tf
 from vae_lib.config import TrainingConfig
 from vae_lib.data.loading import ImageData, as_image_data
 from vae_lib.errors import UserError
-from vae_lib.model import VAE
+from vae_lib.model import VAE, check_model
 from vae_lib.trainer import Row, Trainer
 
 VALIDATION_SHARE = 10  # with early stopping, one training image in ten is kept for validation
@@ -53,7 +55,8 @@ def train(
 
     ``data`` is an `ImageData`, or images (N, H, W, C) alone, bytes or floats in [0, 1]. ``settings`` are the other
     fields of `TrainingConfig`; without a ``seed`` the model's is used. A second call goes on: it starts a new optimizer
-    and a new schedule, and neither noise nor order of the first are repeated. ``verbose`` prints a line an epoch.
+    and a new schedule, and neither noise nor order of the first are repeated. A copy of a model, or one that was saved
+    and loaded, does not know of earlier calls: give it another ``seed``. ``verbose`` prints a line an epoch.
 
     ``callbacks`` are Keras' own. Their batches are chunks of steps, and their logs hold ``loss``, ``nll``, ``kl`` and,
     for an `ImageData`, the same with ``val_`` of the validation images that ``patience`` sets aside, or else of the
@@ -66,6 +69,10 @@ def train(
         >>> sorted(history[0])
         ['epoch', 'train_elbo', 'train_kl', 'train_nll']
     """
+    check_model(vae)
+    callbacks = list(callbacks or ()) if isinstance(callbacks, Sequence | None) else [callbacks]
+    if not all(isinstance(callback, keras.callbacks.Callback) for callback in callbacks):
+        raise UserError("callbacks must be keras.callbacks.Callback objects: one, or a list of them.")
     try:
         config = TrainingConfig(epochs=epochs, **({"seed": vae.config.seed} | settings))
     except TypeError as error:
@@ -74,8 +81,6 @@ def train(
         raise UserError("train keeps no checkpoints, so it takes no checkpoint_every: use train_run.")
     data = as_image_data(data, vae.config.image_shape)
     trainer, held_out = prepare_training(vae, data, config, strategy)
-    if isinstance(callbacks, keras.callbacks.Callback):
-        callbacks = [callbacks]
     with _Told(callbacks, trainer, verbose=bool(verbose)) as told:
         return run_epochs(
             trainer, data, held_out, before_epoch=told.before_epoch, report=told.report, after_epoch=told.after_epoch,
@@ -95,6 +100,8 @@ class _Optimizer:
 
     @learning_rate.setter
     def learning_rate(self, rate: float) -> None:
+        if not (math.isfinite(rate) and rate >= 0):
+            raise UserError(f"a learning rate must be a finite number from 0, not {rate}.")
         self._trainer.rate_set.assign(rate)
 
 
@@ -111,12 +118,19 @@ class _Told:
     def __enter__(self) -> _Told:
         self._model.stop_training = False
         self._before, self._model.optimizer = self._model.optimizer, self._optimizer
-        self._list.on_train_begin()
+        try:
+            self._list.on_train_begin()
+        except BaseException:
+            self._model.optimizer = self._before
+            raise
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._list.on_train_end()
-        self._model.optimizer = self._before
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            with contextlib.suppress(*([] if kind is None else [Exception])):  # the first error is the one to show
+                self._list.on_train_end()
+        finally:
+            self._model.optimizer = self._before
 
     def before_epoch(self, epoch: int) -> None:
         self._optimizer.step = epoch * self._steps
@@ -211,6 +225,8 @@ def run_epochs(
                 if stop or (due and len(state.losses) < trainer.steps_per_epoch):
                     checkpoint()
                 if stop:
+                    if save is None and state.best:  # nobody goes on from here
+                        _assign([weight.value for weight in model.weights], state.best)
                     return state.history
             row = {"epoch": float(epoch + 1), **trainer.epoch_row(state.losses)}
             if validation is not None:

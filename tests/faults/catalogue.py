@@ -30,6 +30,10 @@ stderr and exit status 2; the folder is the same before and after. `make catalog
 each sentence with it. Beyond the table, `make torture` tries full, read-only and limited disks, signals at fifty random
 moments, a folder that is removed while training, eight trainings that start together, 5,000 random command lines and
 20,000 randomly damaged runs; `python -m tests.faults.fuzz` fuzzes the loader guided by coverage, with atheris.
+
+What is no command line and no damage has tests of its own: `tests/test_misuse.py` (arrays, labels, models, seeds, output that
+breaks) and `tests/test_habits.py` (names and links, permissions, files of one's own in a run, callbacks that fail, copies,
+dtypes, debuggers).
 """
 
 

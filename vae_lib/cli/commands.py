@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import functools
 import os
 import shlex
@@ -25,6 +26,11 @@ from vae_lib.errors import UserError, notice, one_line
 
 INTERRUPTED = 130
 MOST = 100_000  # images that a command takes at once
+# What is wrong with a name or its permissions, and not with a disk.
+NOT_THE_MACHINE = {
+    errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP,
+    errno.EROFS,
+}  # fmt: skip
 
 
 def _guarded(prog: str, command: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> int:
@@ -40,11 +46,21 @@ def _guarded(prog: str, command: Callable[[argparse.Namespace], None], args: arg
         except KeyboardInterrupt as stop:
             print(f"{prog}: interrupted; {stop}" if str(stop) else f"\n{prog}: interrupted.", file=sys.stderr)
             return INTERRUPTED
+        except OSError as error:
+            if error.errno is None or interrupted:
+                raise
+            where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+            print(f"{prog}: error: {one_line(where)}{error.strerror}.", file=sys.stderr)
+            return 2 if error.errno in NOT_THE_MACHINE else 1
         except Exception:
             if interrupted:  # a library that was being imported has made something else of it
                 print(f"\n{prog}: interrupted.", file=sys.stderr)
                 return INTERRUPTED
             raise
+        sys.stdout.flush()
+        if getattr(sys.stdout, "lost", False) and command in (_list, _evaluate):  # which print and do nothing else
+            print(f"{prog}: error: standard output is on a full disk.", file=sys.stderr)
+            return 1
         return 0
 
 
@@ -130,6 +146,7 @@ def _images_of(config: RunConfig, source: str | None = None, data_dir: str | Non
     With ``same`` only those that it was trained with will do; else the bundled sample will, where the full set is not.
     """
     from vae_lib.data.loading import fingerprint, load_data
+    from vae_lib.files import user_path
 
     had = config.data
     if had.name in DATASETS:
@@ -144,11 +161,15 @@ def _images_of(config: RunConfig, source: str | None = None, data_dir: str | Non
         raise UserError("this run does not know where its images are: give the folder that holds them as --data-dir.")
     if source is not None:
         raise UserError("--source is for mnist, fashion_mnist and faces: a folder of images is named by --data-dir.")
-    data = load_data(data_dir or had.name, config.model.im_dim)
+    place = Path(had.name) if data_dir is None else user_path(data_dir, "--data-dir")
+    if data_dir is None and not os.path.isdir(place):
+        raise UserError(f"its images are no longer in {place}: say where they lie now with --data-dir.")
+    data = load_data(place, config.model.im_dim)
     if data.train_images.shape[1:] != config.model.image_shape:
         raise UserError(f"the run takes images of shape {config.model.image_shape}, not {data.train_images.shape[1:]}.")
     if not same and had.fingerprint not in ("", fingerprint(data)):
         notice("these are not the images that the run was trained with, or they have changed.")
+        data = data._replace(label_names=())  # the names of the run's classes may be others
     return data
 
 
@@ -290,7 +311,7 @@ def _export(args: argparse.Namespace) -> None:
     data = None
     if config.data.name != "faces":
         source = args.source or ("sample" if config.data.name in DATASETS else None)
-        data = _images_of(config, source, args.data_dir) if config.data.name or args.data_dir else None
+        data = _images_of(config, source, args.data_dir) if config.data.name or args.data_dir is not None else None
     page = export.run_page(run, data, examples=_count("--examples", args.examples))
     path = export.write_page(f"{run.name}.html" if args.out is None else args.out, page)
     print(f"wrote {path} ({len(page) / 1e6:.1f} MB)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import sys
@@ -14,7 +15,7 @@ class _Forgiving(io.TextIOBase):
     """A stream that goes silent when it breaks: a pager that was closed, a log on a full disk, no terminal at all."""
 
     def __init__(self, stream: TextIO | None) -> None:
-        self._stream = stream
+        self._stream, self.lost = stream, False
         if isinstance(stream, io.TextIOWrapper):
             with contextlib.suppress(OSError, ValueError):
                 stream.reconfigure(errors="backslashreplace")  # an ASCII terminal shows ü as \xfc
@@ -39,7 +40,8 @@ class _Forgiving(io.TextIOBase):
             return
         try:
             getattr(self._stream, method)(*arguments)
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
+            self.lost = getattr(error, "errno", None) == errno.ENOSPC  # and no pipe that a reader has closed
             broken, self._stream = self._stream, None
             with contextlib.suppress(OSError, ValueError):  # what is left in its buffer must not fail at the exit
                 empty = os.open(os.devnull, os.O_WRONLY)

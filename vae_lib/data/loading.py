@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import platformdirs
 
-from vae_lib.arrays import as_images
+from vae_lib.arrays import as_images, as_labels
 from vae_lib.config import DATASETS
 from vae_lib.data import sources
 from vae_lib.errors import UserError, notice, one_of
@@ -56,12 +56,13 @@ class ImageData(NamedTuple):
 
 
 def fingerprint(data: ImageData) -> str:
-    """Sixteen hex digits that change with any pixel or label of a data set, or their order."""
+    """Sixteen hex digits that change with any pixel or label of a data set, its name, or their order."""
     digest = hashlib.blake2b(digest_size=8)
     for field in ARRAYS:
         array = np.ascontiguousarray(getattr(data, field))
         digest.update(f"{field} {array.dtype} {array.shape}".encode())
         digest.update(array.reshape(-1).view(np.uint8).data)
+    digest.update(repr(data.label_names).encode())
     return digest.hexdigest()
 
 
@@ -76,9 +77,14 @@ def as_image_data(data: Any, shape: tuple[int, ...]) -> ImageData:
         images = as_images(data, shape, what="training images")
         none = np.zeros([0, *shape], np.uint8)
         return ImageData(images, np.zeros(len(images), np.int64), none, np.zeros(0, np.int64), (), "array")
+    train = as_images(data.train_images, shape, what="training images", empty=True)
+    test = as_images(data.test_images, shape, what="test images", empty=True)
+    labels = [as_labels(data.train_labels, len(train)), as_labels(data.test_labels, len(test))]
+    names = tuple(str(name) for name in data.label_names or ())
+    if names and max(int(part.max(initial=0)) for part in labels) >= len(names):
+        raise UserError(f"there are labels beyond the {len(names)} names: give a name for each.")
     return data._replace(
-        train_images=as_images(data.train_images, shape, what="training images", empty=True),
-        test_images=as_images(data.test_images, shape, what="test images", empty=True),
+        train_images=train, train_labels=labels[0], test_images=test, test_labels=labels[1], label_names=names
     )
 
 
@@ -102,24 +108,24 @@ def load_data(
         >>> data.train_images.shape, data.train_images.dtype, data.label_names[:3]
         ((4000, 28, 28, 1), dtype('uint8'), ('0', '1', '2'))
     """
-    name = str(name) if name in DATASETS else str(user_path(name, "the data"))
+    wanted = str(name) if isinstance(name, str) and name in DATASETS else user_path(name, "the data")
     if not isinstance(im_dim, numbers.Integral) or isinstance(im_dim, bool) or not 8 <= im_dim <= 1024:
         raise UserError(f"im_dim must be a whole number from 8 to 1024, not {im_dim!r}.")
-    return _load(name, int(im_dim), source, cache_dir, hold_out_sample)._replace(name=name)
+    return _load(wanted, int(im_dim), source, cache_dir, hold_out_sample)._replace(name=str(wanted))
 
 
 def _load(
-    name: str,
+    name: str | Path,
     im_dim: int,
     source: str | os.PathLike[str],
     cache_dir: str | os.PathLike[str] | None,
     hold_out_sample: bool,
 ) -> ImageData:
-    if name not in DATASETS:
+    if isinstance(name, Path):
         if hold_out_sample:
             raise UserError("a folder has no bundled sample that could be held out: leave hold_out_sample off.")
         if source != "auto":
-            raise UserError(f"a source is for {', '.join(DATASETS)}: the folder {name!r} is its own.")
+            raise UserError(f"a source is for {', '.join(DATASETS)}: the folder {str(name)!r} is its own.")
         return _folder(name, im_dim)
     if source == "sample":
         if hold_out_sample:
@@ -128,7 +134,7 @@ def _load(
     data_dir, named = sources.tfds_dir()
     if source not in ("auto", "tfds"):
         folder = user_path(source, "source") if isinstance(source, str | os.PathLike) else None
-        if folder is None or not folder.is_dir():
+        if folder is None or not os.path.isdir(folder):
             one_of("source", source, ("auto", "tfds", "sample"))
             raise UserError(f"source {source!r} is no folder.")
         data_dir, source, named = folder, "tfds", True
@@ -154,7 +160,7 @@ def _full_set(name: str, im_dim: int, data_dir: Path, cache: Path | None, named:
     prepared = sources.prepared_folder(name, data_dir)
     key, entry = f"{name}-{im_dim}-v{CACHE_VERSION}-", None
     if cache is not None:
-        kept = [] if named else sorted(cache.glob(key + "*"), key=lambda path: path.stat().st_mtime)
+        kept = [] if named else sorted(cache.glob(key + "*"), key=lambda path: path.lstat().st_mtime)
         entry = cache / (key + _fingerprint(prepared)) if prepared else next(reversed(kept), None)
     if entry is not None and (cached := _read_cache(entry)) is not None:
         return cached
@@ -175,12 +181,12 @@ def _full_set(name: str, im_dim: int, data_dir: Path, cache: Path | None, named:
     return data if cache is None else _write_cache(cache / (key + _fingerprint(prepared)), data)
 
 
-def _folder(name: str, im_dim: int) -> ImageData:
-    if not Path(name).is_dir():
-        near = difflib.get_close_matches(name, DATASETS, n=1)
+def _folder(folder: Path, im_dim: int) -> ImageData:
+    if not os.path.isdir(folder):
+        near = difflib.get_close_matches(str(folder), DATASETS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(DATASETS)}, or a folder."
-        raise UserError(f"data {name!r} is neither a data set nor a folder of images: {hint}")
-    return _image_data(sources.read_folder(Path(name), im_dim), "folder")
+        raise UserError(f"data {str(folder)!r} is neither a data set nor a folder of images: {hint}")
+    return _image_data(sources.read_folder(folder, im_dim), "folder")
 
 
 def _image_data(splits: sources.Splits, source: str) -> ImageData:
@@ -220,7 +226,7 @@ def _fingerprint(prepared: Path) -> str:
 
 def _read_cache(entry: Path) -> ImageData | None:
     """A cached data set, memory-mapped; None where it is missing, and also, with a notice, where it is damaged."""
-    if not entry.is_dir():
+    if not os.path.isdir(entry):
         return None
     try:
         record = json.loads((entry / "contents.json").read_text("utf-8"))

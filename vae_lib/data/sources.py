@@ -12,13 +12,14 @@ import importlib.resources
 import os
 import threading
 import urllib.request
+import warnings
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageOps
 
 from vae_lib.errors import UserError, notice
 from vae_lib.files import user_path
@@ -114,7 +115,7 @@ def tfds_dir() -> tuple[Path, bool]:
 def prepared_folder(name: str, data_dir: Path) -> Path | None:
     """Where a data set lies prepared under ``data_dir``, or None."""
     folder = data_dir / TFDS_BUILDERS[name].replace(":", "/")
-    return folder if (folder / "dataset_info.json").is_file() else None
+    return folder if os.path.isfile(folder / "dataset_info.json") else None
 
 
 def host_answers(name: str) -> bool:
@@ -246,19 +247,26 @@ def read_folder(folder: Path, im_dim: int) -> Splits:
 
 def _image_files(folder: Path) -> tuple[list[Path], Counter[str]]:
     """The images below a folder, and how many files of each other kind there are; a linked folder is entered once."""
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise UserError(f"{folder} is not a folder.")
+
+    def refuse(error: OSError) -> None:
+        raise UserError(f"{error.filename} cannot be read ({error.strerror}): make it readable, or move it away.")
+
     found: list[Path] = []
     others: Counter[str] = Counter()
-    entered = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        entered.add(os.path.realpath(place))
+    entered = {os.path.realpath(folder)}
+    for place, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
         hidden = [name for name in (*folders, *files) if name.startswith(".")]
         others["hidden"] += len(hidden)
-        inside = sorted(name for name in folders if name not in hidden)
-        folders[:] = [name for name in inside if os.path.realpath(os.path.join(place, name)) not in entered]
+        inside = [Path(place, name) for name in folders if name not in hidden]
+        folders.clear()
+        for inner in sorted(inside, key=lambda path: (path.is_symlink(), path)):  # a link gives way to the folder
+            if (real := os.path.realpath(inner)) not in entered:
+                entered.add(real)
+                folders.append(inner.name)
         for path in (Path(place, name) for name in files if name not in hidden):
-            if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+            if path.suffix.lower() in IMAGE_SUFFIXES and os.path.isfile(path):
                 found.append(path)
             else:
                 others[path.suffix.lower() or "without an ending"] += 1
@@ -267,13 +275,16 @@ def _image_files(folder: Path) -> tuple[list[Path], Counter[str]]:
 
 def _open(file: Path) -> Image.Image:
     try:
-        with Image.open(file) as image:
+        with warnings.catch_warnings(), Image.open(file) as image:
+            warnings.simplefilter("ignore")  # what Pillow can read all the same
             frames = getattr(image, "n_frames", 1)
             if frames > 1 and image.format != "MPO":  # which phones write: a photo and its preview
                 raise UserError(f"{file} is an animation of {frames} frames: keep one of them.")
             image.load()
             upright = ImageOps.exif_transpose(image)
-            if upright.mode == "P" and "transparency" not in upright.info:
+            if "transparency" in upright.info:
+                raise UserError(f"{file} has transparent pixels: flatten it.")
+            if upright.mode == "P":
                 upright = upright.convert("RGB")
                 red, *others = upright.split()
                 if all(ImageChops.difference(red, other).getextrema() == (0, 0) for other in others):
@@ -282,7 +293,7 @@ def _open(file: Path) -> Image.Image:
             if mode not in ("L", "RGB"):
                 raise UserError(f"{file} has the pixel format {mode}: convert it to 8-bit grey or RGB.")
             return upright.convert(mode)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, UserError):
-            raise
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # Pillow raises many kinds for what a file can hold
         raise UserError(f"{file} cannot be read as an image: {error}.") from None

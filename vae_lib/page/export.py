@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from vae_lib import figures, latent, pictures, report
+from vae_lib.arrays import check_count
 from vae_lib.backend import keras
 from vae_lib.data.loading import ImageData, as_image_data
 from vae_lib.errors import Fault, UserError
 from vae_lib.evaluation import EVALUATION_SEED, kl_per_dimension
 from vae_lib.files import user_path, write_atomically
-from vae_lib.model import VAE, Encodings
+from vae_lib.model import VAE, Encodings, check_encodings, check_model
 from vae_lib.networks import DepthToSpace
 from vae_lib.runs.store import Run
 
@@ -40,6 +41,7 @@ def _base64(array: np.ndarray) -> str:
     return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
 
 
+KERAS_LAYERS = (keras.layers.Dense, keras.layers.Conv2D, keras.layers.Reshape, keras.layers.Cropping2D)
 ACTIVATIONS = (keras.activations.linear, keras.activations.gelu)  # that the page's JavaScript has
 
 
@@ -49,6 +51,8 @@ def _described(layer: keras.Layer) -> dict[str, Any]:
     if activation not in ACTIVATIONS:
         raise UserError(f"the page has layers with gelu or no activation, not with {activation.__name__}.")
     gelu = activation is keras.activations.gelu
+    if type(layer) not in (*KERAS_LAYERS, DepthToSpace):  # a subclass computes something else
+        raise UserError(f"the page cannot show a decoder with a layer such as {layer.name} ({type(layer).__name__}).")
     match layer:
         case keras.layers.Dense() if layer.use_bias:
             rows, columns = layer.kernel.shape
@@ -56,8 +60,8 @@ def _described(layer: keras.Layer) -> dict[str, Any]:
         case keras.layers.Conv2D() if _plain(layer):
             size, _, channels, columns = layer.kernel.shape
             return {"kind": "conv", "K": size * size * channels, "N": columns, "size": size, "gelu": gelu}
-        case keras.layers.Reshape():
-            return {"kind": "reshape"} | dict(zip(("height", "width", "channels"), layer.target_shape, strict=True))
+        case keras.layers.Reshape() if len(layer.target_shape) == 3:
+            return {"kind": "reshape"} | dict(zip(("height", "width", "channels"), layer.output.shape[1:], strict=True))
         case DepthToSpace():
             return {"kind": "depth_to_space", "block": layer.block}
         case keras.layers.Cropping2D():
@@ -81,6 +85,8 @@ def packed_decoder(decoder: keras.Model) -> dict[str, Any]:
     at most 1.6e-5 of that largest one.
     Raises `UserError`.
     """
+    if not decoder.weights:
+        raise UserError("the page shows a decoder with weights, and this one has none.")
     if not isinstance(decoder, keras.Sequential):
         raise UserError(f"the page can show a decoder that is a keras.Sequential, not a {type(decoder).__name__}.")
     weights, columns = [], []
@@ -157,7 +163,7 @@ def _plus_minus(error: float | None) -> str:
 
 def _examples(model: VAE, data: ImageData | None, encodings: Encodings | None, count: int) -> dict[str, Any]:
     """Codes to start from: of test images, which the page then shows too, or else the first of ``encodings``."""
-    if data is None:
+    if data is None or not count:
         codes = np.zeros([0, model.config.latent_dim]) if encodings is None else encodings.z_mean[:count]
         return {"pixels": "", "codes": np.round(codes, 3).tolist(), "labels": []}
     indices = pictures.spread_indices(data.test_labels, count)
@@ -190,7 +196,14 @@ def explorer_page(
         >>> explorer_page(VAE(latent_dim=2, num_filters=4), map_side=112)[:15]
         '<!doctype html>'
     """
-    config = model.config
+    config = check_model(model).config
+    if type(model).mean_of_logits is not VAE.mean_of_logits or type(model).decode is not VAE.decode:
+        raise UserError(f"the page decodes as a VAE does, and {type(model).__name__} decodes in its own way.")
+    if examples != 0:
+        examples = check_count(examples, "the number of examples")
+    map_side = check_count(map_side, "the side of the map")
+    if encodings is not None:
+        encodings = check_encodings(encodings, config.latent_dim)
     if data is not None:
         data = as_image_data(data, config.image_shape)
         images = data.test_images if len(data.test_images) else data.train_images
@@ -219,14 +232,14 @@ def explorer_page(
         "map": _data_uri(pictures.manifold(model, latent.axis_values(tiles), encodings=encodings)),
         "points": _points(encodings, names),
         "examples": _examples(model, data, encodings, examples),
-        "card": list(card),
+        "card": [(str(term), str(text)) for term, text in card],
     }
     return _filled(
         "explorer.html",
         {
             "title": html.escape(f"{name}: a latent space to explore"),
             "style": _asset("style.css"),
-            "content": json.dumps(content).replace("<", "\\u003c"),
+            "content": json.dumps(content, allow_nan=False).replace("<", "\\u003c"),
             "script": _asset("decoder.js") + _asset("explorer.js"),
         },
     )
@@ -275,14 +288,14 @@ class EmbeddedPage:
 def write_page(path: str | os.PathLike[str], page: str) -> Path:
     """Write a page; whatever stood at ``path`` stays until the new one is whole. Raises `UserError`."""
     target = user_path(path, "the page's file")
-    if target.is_dir() or not target.name:
+    if os.path.isdir(target) or not target.name:
         raise UserError(f"cannot write {target}: it is a folder.")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write {target}: {error.strerror}.") from None
     try:
-        write_atomically(target, page.encode())
+        write_atomically(target, page.encode(errors="replace"))
     except OSError as error:
         raise Fault(f"cannot write {target}: {error.strerror}.") from None
     return target

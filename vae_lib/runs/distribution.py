@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
-import threading
-from collections.abc import Callable
+import time
 
 from vae_lib.backend import tf
 from vae_lib.errors import UserError, notice, one_of
 
 STRATEGIES = ("none", "mirrored", "multi-worker")
+SILENT_SECONDS = 5.0  # of waiting for others before anything is said
 
 
 def make_strategy(name: str) -> tf.distribute.Strategy | None:
@@ -27,31 +26,50 @@ def make_strategy(name: str) -> tf.distribute.Strategy | None:
     if name == "mirrored":
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
         return tf.distribute.MirroredStrategy([device.name for device in devices])
-    place = check_tf_config()
-    return _waiting(tf.distribute.MultiWorkerMirroredStrategy, place)
-
-
-def _waiting(connect: Callable[[], tf.distribute.Strategy], place: str) -> tf.distribute.Strategy:
-    """What ``connect`` returns once all workers are there; Ctrl-C ends the process while it waits.
-
-    TensorFlow waits in C++ without giving Python its turn, so SIGINT gets its default meaning back meanwhile. Nothing
-    has been written yet. SIGTERM is TensorFlow's own: it keeps it for machines that announce their end so.
-    """
-    notice(f"{place} waits until all are there; Ctrl-C ends it.")
-    listening = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGINT, signal.SIG_DFL) if listening else None
+    place, own, others = check_tf_config()
+    _wait_for(others, own, place)
     try:
-        return connect()
+        return tf.distribute.MultiWorkerMirroredStrategy()
     except (tf.errors.OpError, RuntimeError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{place} cannot join the others: {reason}.") from None
-    finally:
-        if before is not None:
-            signal.signal(signal.SIGINT, before)
 
 
-def check_tf_config() -> str:
-    """What to call this worker. Raises `UserError` unless ``TF_CONFIG`` names workers and this one's place in them."""
+def _wait_for(others: list[str], own: int, place: str) -> None:
+    """Return once all other workers listen on their ports, as this one does on its ``own`` meanwhile.
+
+    TensorFlow would wait too, but in C++: neither Ctrl-C nor SIGTERM reach a program there. A worker that has seen all
+    others makes room for TensorFlow, which listens on the same port a moment later. Raises `UserError` where the
+    port is taken.
+    """
+    try:
+        listener = socket.create_server(("", own), backlog=len(others) + 1)
+    except OSError as error:
+        raise UserError(f"{place} cannot use its port {own}: {error.strerror}.") from None
+    with listener:
+        began, told = time.monotonic(), False
+        while others := [worker for worker in others if not _answers(worker)]:
+            if not told and time.monotonic() - began > SILENT_SECONDS:
+                notice(f"{place} waits for {', '.join(others)}; Ctrl-C ends it.")
+                told = True
+            time.sleep(0.2)
+
+
+def _answers(worker: str) -> bool:
+    """Whether somebody listens at "host:port"."""
+    host, _, port = worker.rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=1.0):
+            return True
+    except OSError:
+        return False
+
+
+def check_tf_config() -> tuple[str, int, list[str]]:
+    """What to call this worker, its own port, and the addresses of the others.
+
+    Raises `UserError` unless ``TF_CONFIG`` names workers and this one's place in them.
+    """
     example = '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
     try:
         config = json.loads(os.environ["TF_CONFIG"])
@@ -64,14 +82,8 @@ def check_tf_config() -> str:
         usable = False
     if not usable:
         raise UserError(f"--strategy multi-worker needs TF_CONFIG in the environment, such as {example}.")
-    place, port = f"worker {index + 1} of {len(workers)}", _port(workers[index])
-    with socket.socket() as own:
-        own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            own.bind(("", port))
-        except OSError as error:
-            raise UserError(f"{place} cannot use its port {port}: {error.strerror}.") from None
-    return place
+    others = [worker for i, worker in enumerate(workers) if i != index]
+    return f"worker {index + 1} of {len(workers)}", _port(workers[index]), others
 
 
 def _port(address: str) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +15,12 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from vae_lib.errors import Fault, UserError
+from vae_lib.files import STAGED
 from vae_lib.runs.trust import WEIGHTS
 
 LOCK = ".lock"
 FILES = ("config.json", WEIGHTS, "history.csv", "metrics.json", "encodings.npz")
+CHECKPOINT = re.compile(r"\d{6}-\d{9}\.npz")
 
 
 @contextlib.contextmanager
@@ -41,17 +44,28 @@ def locked(partial: Path) -> Iterator[None]:
         lock.release()
 
 
+def own_checkpoints(folder: Path) -> list[Path]:
+    """A run's checkpoints, the oldest first, and after them what a killed process left half written."""
+    found = [path for path in (folder / "checkpoints").glob("*") if not path.is_dir()]
+    complete = [path for path in found if CHECKPOINT.fullmatch(path.name)]
+    return sorted(complete) + sorted(path for path in found if STAGED.fullmatch(path.name))
+
+
+def _own_files(folder: Path) -> list[Path]:
+    """Everything in a run's folder that the program made."""
+    staged = [path for path in folder.glob(".*") if STAGED.fullmatch(path.name)]
+    return [*own_checkpoints(folder), *(folder / name for name in (*FILES, LOCK)), *staged]
+
+
 def _foreign_files(folder: Path) -> list[str]:
     """What lies in a run's folder that no run has."""
-    known = [path for path in (folder / "checkpoints").glob("*") if path.suffix == ".npz" or path.name[0] == "."]
-    ours = {*(folder / name for name in (*FILES, LOCK, "checkpoints")), *known, *folder.glob(".*.weights.h5")}
-    ours |= {path for name in FILES for path in folder.glob(f".{name}.*")}
+    ours = {*_own_files(folder), folder / "checkpoints"}
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path not in ours)
 
 
 def check_replaceable(folder: Path) -> None:
     """Raise `UserError` unless ``folder`` is a run and nothing but a run."""
-    if folder.is_symlink() or not (folder / "config.json").is_file():
+    if folder.is_symlink() or not os.path.isfile(folder / "config.json"):
         raise UserError(f"{folder} is not a run, so it is not replaced: choose another folder.")
     if foreign := _foreign_files(folder):
         raise UserError(
@@ -61,12 +75,9 @@ def check_replaceable(folder: Path) -> None:
 
 def delete_run(folder: Path) -> None:
     """Delete a run's own files, and its folder if nothing else is left in it."""
-    checkpoints = folder / "checkpoints"
-    staged = [path for name in FILES for path in folder.glob(f".{name}.*")] + list(folder.glob(".*.weights.h5"))
-    for path in [*checkpoints.glob("*.npz"), *checkpoints.glob(".*"), *(folder / name for name in FILES), *staged]:
+    for path in _own_files(folder):
         path.unlink(missing_ok=True)
-    (folder / LOCK).unlink(missing_ok=True)
-    for empty in (checkpoints, folder):
+    for empty in (folder / "checkpoints", folder):
         with contextlib.suppress(OSError):
             empty.rmdir()
 

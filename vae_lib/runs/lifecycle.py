@@ -51,7 +51,8 @@ def _deferred_signals() -> Iterator[Callable[[], bool]]:
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in heard}
     try:
         yield lambda: bool(asked)
     finally:
@@ -106,6 +107,7 @@ def resume_run(
     """
     folder = places.find_unfinished(name_or_path)
     config, _ = store.read_config(folder)
+    store.check_free(folder)
     if config.data.fingerprint not in ("", fingerprint(data)):
         raise UserError(
             f"these are not the images that the run {places.display_name(folder)} began with "

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vae_lib.config import DATASETS, RunConfig
 from vae_lib.errors import UserError, one_of
-from vae_lib.files import user_path
+from vae_lib.files import real_path, user_path
 
 PARTIAL = ".partial"
 
@@ -21,12 +21,12 @@ def project_dir(name: str) -> Path:
     if home := os.environ.get("VAE_LIB_HOME"):
         return user_path(home) / name
     checkout = Path(__file__).resolve().parents[2]
-    return checkout / name if (checkout / "train_VAE.py").is_file() else Path(name)
+    return checkout / name if os.path.isfile(checkout / "train_VAE.py") else Path(name)
 
 
 def default_name(config: RunConfig, now: datetime) -> str:
     """A run's name from the time, the data and the latent dimensions: 20260131-235959_mnist_2."""
-    data = config.data.name if config.data.name in DATASETS else Path(config.data.name).resolve().name or "images"
+    data = config.data.name if config.data.name in DATASETS else real_path(Path(config.data.name)).name or "images"
     return f"{now:%Y%m%d-%H%M%S}_{data}_{config.model.latent_dim}"
 
 
@@ -52,18 +52,25 @@ def final_path(partial: Path) -> Path:
 def display_name(folder: Path) -> str:
     """How a user names a run: its name if it lies under ``pickles/``, else its path; without ``.partial``."""
     folder = final_path(folder)
-    return folder.name if folder.parent.resolve() == project_dir("pickles").resolve() else str(folder)
+    return folder.name if real_path(folder.parent) == real_path(project_dir("pickles")) else str(folder)
 
 
 def find_unfinished(name_or_path: str | os.PathLike[str]) -> Path:
     """The ``.partial`` folder of a run given by name or path, with or without that ending; raises `UserError`."""
     places = _places(name_or_path)
+    found: list[Path] = []
     for place in places:
         folder = place.with_name(place.name.removesuffix(PARTIAL) + PARTIAL)
-        if (folder / "config.json").is_file():
-            return folder
-    if any((place / "config.json").is_file() for place in places):
-        raise UserError(f"run {name_or_path} is finished: there is nothing to resume.")
+        if os.path.isfile(folder / "config.json") and real_path(folder) not in map(real_path, found):
+            found.append(folder)
+    if len(found) > 1:
+        raise UserError(f"there are two unfinished runs of that name, {found[0]} and {found[1]}: give a path.")
+    if found:
+        return found[0]
+    if any(os.path.isfile(place / "config.json") for place in places):
+        raise UserError(
+            f"run {name_or_path} is finished: there is nothing to resume (an unfinished one has a name in {PARTIAL})."
+        )
     raise UserError(f"there is no unfinished run {name_or_path}: see what lies under {project_dir('pickles')}.")
 
 
@@ -71,16 +78,17 @@ def _places(name_or_path: str | os.PathLike[str]) -> list[Path]:
     """Where a run that was given by name or path can lie: a bare name may be one under ``pickles/``."""
     given = user_path(name_or_path, "a run")
     if given.name in ("", ".."):
-        given = given.resolve()
+        given = real_path(given)
     if not given.name:  # the root of a disk
         return []
-    return [given, project_dir("pickles") / given] if str(given) == given.name else [given]
+    bare = os.fspath(name_or_path) == given.name
+    return [given, project_dir("pickles") / given] if bare else [given]
 
 
 def find_run(name_or_path: str | os.PathLike[str]) -> Path:
     """The folder of a run given as a path or as a name under ``pickles/``; raises `UserError`."""
     for folder in _places(name_or_path):
-        if (folder / "config.json").is_file():
+        if os.path.isfile(folder / "config.json"):
             return folder
     runs = tuple(list_runs())
     if not runs:
@@ -94,5 +102,5 @@ def find_run(name_or_path: str | os.PathLike[str]) -> Path:
 
 def list_runs(root: str | os.PathLike[str] | None = None) -> list[str]:
     """The names of the finished runs under ``root`` (default: ``pickles/``), sorted."""
-    root = Path(root) if root is not None else project_dir("pickles")
+    root = user_path(root, "a folder") if root is not None else project_dir("pickles")
     return sorted(p.parent.name for p in root.glob("*/config.json") if not p.parent.name.endswith(PARTIAL))

@@ -29,10 +29,10 @@ from vae_lib import evaluation
 from vae_lib.config import DATASETS, DataConfig, RunConfig, TrainingConfig, no_duplicates
 from vae_lib.data.loading import ImageData, as_image_data, fingerprint
 from vae_lib.errors import Fault, UserError
-from vae_lib.files import user_path, write_atomically
-from vae_lib.model import VAE, Encodings
+from vae_lib.files import real_path, staging_path, user_path, write_atomically
+from vae_lib.model import VAE, Encodings, check_encodings, check_model
 from vae_lib.runs import trust
-from vae_lib.runs.folders import LOCK, check_replaceable, delete_run, locked, set_aside
+from vae_lib.runs.folders import LOCK, check_replaceable, delete_run, locked, own_checkpoints, set_aside
 from vae_lib.runs.limits import parameters
 from vae_lib.runs.places import PARTIAL, final_path, find_run, partial_path, project_dir
 from vae_lib.runs.trust import WEIGHTS
@@ -55,7 +55,7 @@ class Run(NamedTuple):
     @property
     def name(self) -> str:
         """The name of the run's folder."""
-        return self.path.resolve().name
+        return real_path(self.path).name
 
     def __repr__(self) -> str:
         images = self.config.data.name or "images of your own"
@@ -78,10 +78,12 @@ def start_run(config: RunConfig, out: str | os.PathLike[str] | None = None, *, o
         name = wanted.name if attempt == 1 or out is not None else f"{wanted.name}-{attempt}"
         partial = wanted.with_name(name + PARTIAL)
         try:
-            if out is None and wanted.with_name(name).exists():
+            if out is None and os.path.lexists(wanted.with_name(name)):
                 continue
             partial.mkdir(parents=True)
-        except FileExistsError:
+        except FileExistsError as error:
+            if not os.path.lexists(partial):  # a link that leads nowhere stands in the way
+                raise UserError(f"cannot write runs under {wanted.parent}: {error.filename} leads nowhere.") from None
             if out is not None:
                 if overwrite:
                     check_replaceable(partial)
@@ -93,7 +95,7 @@ def start_run(config: RunConfig, out: str | os.PathLike[str] | None = None, *, o
         except OSError as error:
             raise UserError(f"cannot write runs under {wanted.parent}: {error.strerror}.") from None
         try:
-            write_config(partial, config)
+            write_config(partial, config, overwrite=overwrite)
         except OSError as error:
             delete_run(partial)
             raise UserError(f"cannot write runs under {wanted.parent}: {error.strerror}.") from None
@@ -101,19 +103,41 @@ def start_run(config: RunConfig, out: str | os.PathLike[str] | None = None, *, o
     raise UserError(f"no free name for a run like {wanted}.")
 
 
-def write_config(folder: Path, config: RunConfig, weights_sha256: str | None = None) -> None:
-    """Write ``config.json``; a run without a checksum of its weights is not finished."""
+def write_config(
+    folder: Path, config: RunConfig, weights_sha256: str | None = None, *, overwrite: bool | None = None
+) -> None:
+    """Write ``config.json``; a run without a checksum of its weights is not finished.
+
+    Until then ``overwrite`` says whether it may replace another run.
+    """
     record = {"format": FORMAT, "weights_sha256": weights_sha256, "config": config.to_dict()}
+    if overwrite is not None:
+        record["overwrite"] = overwrite
     write_atomically(folder / "config.json", _to_json(record))
 
 
+def check_free(partial: Path) -> None:
+    """Raise `UserError` where an unfinished run's name is taken, unless it was started to replace what is there."""
+    final = final_path(partial)
+    record = json.loads((partial / "config.json").read_text("utf-8"))
+    if os.path.lexists(final) and record.get("overwrite") is not True:
+        raise UserError(f"{final} is there by now: move it or {partial} away, then resume the run.")
+
+
 def _to_json(record: Mapping[str, Any]) -> bytes:
-    return (json.dumps(record, indent=2, allow_nan=False) + "\n").encode()
+    return (json.dumps(record, indent=2, allow_nan=False, default=_plain) + "\n").encode()
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's numbers and arrays as Python's."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is nothing that JSON has")
 
 
 def _save_weights(model: VAE, path: Path) -> None:
     """Write the weights as `write_atomically` does; Keras insists on the ending of the name."""
-    staging = path.with_name(f".{os.getpid()}.weights.h5")
+    staging = staging_path(path, ".weights.h5")
     try:
         if model.compiled:  # Keras would add the optimizer's state
             compiled, model = model, VAE.from_model_config(model.config)
@@ -139,26 +163,38 @@ def finish_run(
     Raises `Fault` for a model that has diverged: nothing is replaced by what could not be loaded again.
     """
     final = final_path(partial)
+    check_free(partial)
     _check_finite(model, metrics, encodings)
+    if encodings is not None:
+        encodings = check_encodings(encodings, config.model.latent_dim)
     _save_weights(model, partial / WEIGHTS)
     write_atomically(partial / "history.csv", _to_csv(history))
     write_atomically(partial / "metrics.json", _to_json(metrics))
     if encodings is not None:
         buffer = io.BytesIO()
-        wide = np.abs(encodings.z_mean).max(initial=0.0) > LARGEST_HALF
+        wide = max(np.abs(array).max(initial=0.0) for array in encodings[:2]) > LARGEST_HALF
         kind = np.float32 if wide else np.float16
         compact = {name: a if name == "labels" else a.astype(kind) for name, a in encodings._asdict().items()}
         np.savez_compressed(buffer, **compact)
         write_atomically(partial / "encodings.npz", buffer.getvalue())
+    try:
+        _read_record(partial, config.model.latent_dim)  # what could not be loaded again replaces nothing
+    except (ValueError, TypeError, csv.Error) as error:
+        raise error if isinstance(error, UserError) else UserError(f"the history cannot be kept: {error}.") from None
     write_config(partial, config, _sha256(partial / WEIGHTS))
     with set_aside(final):
         partial.rename(final)
-    checkpoints = final / "checkpoints"
-    for path in [final / LOCK, *checkpoints.glob("*.npz"), *checkpoints.glob(".*")]:
+    for path in [final / LOCK, *own_checkpoints(final)]:
         path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
-        checkpoints.rmdir()
+        (final / "checkpoints").rmdir()
     return final
+
+
+def _read_record(folder: Path, dim: int) -> tuple[dict[str, Any], list[Row], Encodings | None]:
+    """A run's numbers, history and codes of ``dim`` dimensions; raises `UserError` and what reading files raises."""
+    history = _from_csv(trust.own_file(folder, "history.csv").read_text("utf-8-sig"))
+    return read_metrics(folder), history, trust.read_encodings(trust.own_file(folder, "encodings.npz"), dim)
 
 
 def _check_finite(model: VAE, metrics: Mapping[str, Any], encodings: Encodings | None) -> None:
@@ -166,7 +202,7 @@ def _check_finite(model: VAE, metrics: Mapping[str, Any], encodings: Encodings |
     what = ""
     if not all(np.isfinite(weight).all() for weight in model.get_weights()):
         what = "weights"
-    elif encodings is not None and not np.isfinite([encodings.z_mean, encodings.z_log_var]).all():
+    elif isinstance(encodings, Encodings) and not np.isfinite(np.asarray(encodings[:2], np.float64)).all():
         what = "codes"
     else:
         try:
@@ -202,7 +238,9 @@ def save_run(
         ...     load_run(path)
         Run('mine': images of your own, 3 latent dimensions)
     """
-    if model.own_networks:
+    if training is not None and not isinstance(training, TrainingConfig):
+        raise UserError(f"training must be a TrainingConfig, not {training!r}.")
+    if type(check_model(model)) is not VAE or model.own_networks:
         raise UserError('a run holds the networks of this library: keep your own with model.save("mine.keras").')
     path = user_path(name_or_path, "a run")
     if path.name == str(path):
@@ -233,14 +271,14 @@ def described(data: ImageData | None, asked: DataConfig | None = None) -> DataCo
     """What a run says of its images: what was ``asked`` for, what was found, and their fingerprint."""
     if data is None:
         return DataConfig(name="", found="array")
-    name = data.name if data.name in DATASETS else str(Path(data.name).resolve()) if data.source == "folder" else ""
+    name = str(real_path(Path(data.name))) if data.source == "folder" else data.name if data.name in DATASETS else ""
     return dataclasses.replace(asked or DataConfig(), name=name, found=data.source, fingerprint=fingerprint(data))
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:
     """A run's ``metrics.json``; raises `UserError`."""
     try:
-        metrics = dict(json.loads(trust.own_file(folder, "metrics.json").read_text("utf-8")))
+        metrics = dict(json.loads(trust.own_file(folder, "metrics.json").read_text("utf-8-sig")))
     except UserError:
         raise
     except (OSError, ValueError, TypeError, RecursionError) as error:
@@ -279,7 +317,7 @@ def record_numbers(folder: Path, section: str, numbers: Mapping[str, Any]) -> Pa
 def read_config(folder: Path) -> tuple[RunConfig, str | None]:
     """A run's config and the checksum of its weights (None: not finished); raises `UserError`."""
     try:
-        text = trust.own_file(folder, "config.json").read_text("utf-8")
+        text = trust.own_file(folder, "config.json").read_text("utf-8-sig")
         record = json.loads(text, object_pairs_hook=no_duplicates)
         if record["format"] not in (1, FORMAT):
             raise UserError(f"{folder} has format {record['format']}; this version reads formats 1 and {FORMAT}.")
@@ -302,15 +340,13 @@ def load_run(name_or_path: str | os.PathLike[str]) -> Run:
     folder = find_run(name_or_path)
     config, checksum = read_config(folder)
     if checksum is None:
-        raise UserError(f"{folder} is not finished: resume it first.")
+        raise UserError(f"{folder} is not finished: resume it first (the name of its folder must end in .partial).")
     path = trust.own_file(folder, WEIGHTS)
     try:
         if _sha256(path) != checksum:
             raise UserError(f"the weights in {folder} are damaged: their checksum differs from config.json.")
         trust.check_size(path, parameters(config.model))
-        metrics = read_metrics(folder)
-        history = _from_csv(trust.own_file(folder, "history.csv").read_text("utf-8"))
-        encodings = trust.read_encodings(trust.own_file(folder, "encodings.npz"), config.model.latent_dim)
+        metrics, history, encodings = _read_record(folder, config.model.latent_dim)
     except (OSError, ValueError, TypeError, csv.Error) as error:
         raise error if isinstance(error, UserError) else UserError(f"{folder} is damaged: {error}.") from None
     model = VAE.from_model_config(config.model)
@@ -324,6 +360,8 @@ def _sha256(path: Path) -> str:
 
 
 def _to_csv(history: Sequence[Row]) -> bytes:
+    if not all(isinstance(row, Mapping) for row in history) or len({tuple(row) for row in history}) > 1:
+        raise UserError("a history is a list of rows, each with the same names and a number for each.")
     text = io.StringIO()
     if history:
         writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")

@@ -25,9 +25,13 @@ def own_file(folder: Path, name: str) -> Path:
     path = folder / name
     if path.is_symlink():
         raise UserError(f"{path} is a link: a run's files must lie in its folder.")
-    if path.exists() and not path.is_file():
+    if os.path.lexists(path) and not os.path.isfile(path):
         raise UserError(f"{path} is not a regular file.")
-    if name != WEIGHTS and path.is_file() and path.stat().st_size > (MAX_BYTES if name.endswith("z") else MAX_TEXT):
+    if (
+        name != WEIGHTS
+        and os.path.isfile(path)
+        and path.stat().st_size > (MAX_BYTES if name.endswith("z") else MAX_TEXT)
+    ):
         raise UserError(f"{path} has {path.stat().st_size:,} bytes: that is no file of a run.")
     return path
 
