@@ -5,11 +5,13 @@ import shlex
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.conftest import ROOT
+from tests.figures import difference
 from tools.pretrain import RECIPES
 from tools.scoreboard import between_marks, tables
-from vae_lib import marginal, report
+from vae_lib import figures, latent, marginal, pictures, report
 from vae_lib.cli.flags import training_parser
 from vae_lib.data.loading import load_data
 from vae_lib.evaluation import evaluate, kl_per_dimension
@@ -138,7 +140,6 @@ def test_the_pages_show_the_numbers_of_the_runs():
 
 def test_the_gallery_is_complete_and_has_the_promised_size():
     import imageio.v3 as iio
-    from PIL import Image
 
     names = {"vae_mnist": 28, "vae_fashion_mnist": 28, "vae_faces_2": 64, "vae_faces_6": 64, "vae_faces_10": 64}
     for name, side in names.items():
@@ -153,6 +154,29 @@ def test_the_gallery_is_complete_and_has_the_promised_size():
     for name in SHIPPED:
         for kind in ("reconstructions", "samples"):
             assert (ROOT / "img" / f"{kind}_{name}.png").is_file()
+
+
+@pytest.mark.parametrize("name", ["mnist_2", "fashion_mnist_2", "faces_2", "faces_6", "faces_10"])
+def test_the_pictures_are_those_of_the_runs(name):
+    run, scale = load_run(name), 1 if name.startswith("faces") else 2
+    plane = f"vae_{name.removesuffix('_2') if 'mnist' in name else name}"
+    samples = figures.enlarge(pictures.samples(run.model, 60), scale)
+    for file, drawn in (
+        (f"{plane}.png", pictures.manifold(run.model, encodings=run.encodings)),
+        (f"samples_{name}.png", samples),
+    ):
+        largest, _ = difference(figures.encoded(drawn, ".png"), (ROOT / "img" / file).read_bytes())
+        assert largest < 2.0, file
+    values = latent.axis_values(40)
+    codes = pictures.plane_codes(run.model, values, encodings=run.encodings)
+    with Image.open(ROOT / "img" / f"{plane}.gif") as animation:
+        for number in (0, 500, 1599):
+            animation.seek(number)
+            shown = np.asarray(animation.convert("L").resize((8, 8), Image.Resampling.BOX), float)
+            tile = pictures.decode_grid(run.model, codes[tuple(latent.spiral(40)[number])][None, None])[0, 0]
+            tile = Image.fromarray(tile[..., 0]).resize(animation.size, Image.Resampling.BICUBIC)
+            expected = np.asarray(tile.resize((8, 8), Image.Resampling.BOX), float)
+            assert np.abs(shown - expected).max() < 6.0, number  # a GIF has fewer levels
 
 
 def test_every_picture_in_the_pages_exists():
