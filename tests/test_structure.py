@@ -147,6 +147,15 @@ def test_the_pages_quote_the_benchmark_to_the_letter():
             assert re.search(rf"(?<![\d.,]){re.escape(number)}(?![\d,]|\.\d)", results), f"{number} in: {row}"
 
 
+def test_the_pages_quote_the_time_to_a_target():
+    page, results = ((ROOT / name).read_text() for name in ("docs/speed.md", "benchmarks/RESULTS.md"))
+    numbers = re.search(
+        r"-ELBO of ([\d.]+) nats.*?defaults ([\d.]+) s of training, and that recipe ([\d.]+) s", page, re.S
+    )
+    for number in numbers.groups():
+        assert re.search(rf"(?<![\d.]){re.escape(number)}(?![\d.]*\d)", results), number
+
+
 def test_the_readme_quotes_the_speed():
     ours, peer = re.search(
         r"runs at ([\d,]+) images .*\n?.*against ([\d,]+) in", (ROOT / "README.md").read_text()
@@ -162,3 +171,8 @@ def test_the_reference_names_every_flag():
     page = (ROOT / "docs" / "reference.md").read_text()
     flags = {flag for action in training_parser()._actions for flag in action.option_strings}
     assert {flag for flag in flags - {"-h", "--help"} if f"`{flag}`" not in page} == set()
+    defaults = dict(re.findall(r"^\| `(--[a-z-]+)` \| ([^|]+) \|", page, re.MULTILINE))
+    for action in training_parser()._actions:
+        stated = defaults.get(action.option_strings[-1], "").strip(" `")
+        if stated and action.default not in (None, False) and action.option_strings[-1] != "--strategy":
+            assert str(action.default) == stated, action.option_strings
