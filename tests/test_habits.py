@@ -487,6 +487,17 @@ def test_checks_of_every_number_find_none_of_ours(tmp_path):
     assert result.stdout.strip().endswith("1.0"), result.stderr[-500:]
 
 
+def test_a_saved_model_reconstructs_without_the_library(vae, few, tmp_path):
+    vae.export(tmp_path / "saved", verbose=False)
+    x = vae.prepare_arrays(few.test_images)
+    code = "import sys, numpy as np, tensorflow as tf\n"
+    code += "model, x = tf.saved_model.load(sys.argv[1]), np.load(sys.argv[2])\nnp.save(sys.argv[2], model.serve(x))"
+    np.save(tmp_path / "x.npy", x)
+    result = run_python("-c", code, str(tmp_path / "saved"), str(tmp_path / "x.npy"), cwd=tmp_path)
+    assert result.returncode == 0, result.stderr[-500:]
+    np.testing.assert_allclose(np.load(tmp_path / "x.npy"), vae(x), atol=1e-5)
+
+
 @pytest.mark.parametrize("rate", [float("nan"), -1.0, float("inf")])
 def test_a_schedule_that_makes_no_sense_is_refused(vae, few, rate):
     with pytest.raises((UserError, ValueError), match="learning rate"):

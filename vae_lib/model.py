@@ -319,6 +319,11 @@ class VAE(keras.Model):
             inputs = self.prepare(inputs, tf.fill(tf.shape(inputs), 0.5))
         return self.reconstruct(_in_range(inputs))
 
+    def export(self, filepath: Any, **options: Any) -> None:
+        """Write `reconstruct` as a TensorFlow SavedModel that needs no vae_lib; ``options`` are those of Keras."""
+        images = tf.TensorSpec([None, *self.config.image_shape], tf.float32)
+        super().export(filepath, **({"input_signature": [images]} | options))
+
     def _check_shape(self, x: tf.Tensor) -> None:
         if tuple(x.shape[1:]) != self.config.image_shape:
             raise UserError(f"images must have the shape {_shape(self.config.image_shape)}, not {tuple(x.shape)}.")
