@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from vae_lib.errors import UserError
-from vae_lib.files import STAGED, write_atomically
+from vae_lib.files import write_atomically
 from vae_lib.runs.folders import own_checkpoints
 from vae_lib.training import State
 
@@ -37,17 +37,10 @@ def save(folder: Path, state: State) -> Path:
     np.savez(buffer, header=np.array(json.dumps(header)), losses=state.losses, **arrays)
     path = checkpoints / f"{len(state.history):06d}-{len(state.losses):09d}.npz"
     write_atomically(path, buffer.getvalue())
-    complete, half_written = _sorted_out(folder)
+    complete, half_written = own_checkpoints(folder)
     for old in [*complete[:-KEEP], *half_written]:
         old.unlink(missing_ok=True)
     return path
-
-
-def _sorted_out(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The complete checkpoints of a run, the oldest first, and what a process that was killed left of others."""
-    found = own_checkpoints(folder)
-    half_written = [path for path in found if STAGED.fullmatch(path.name)]
-    return [path for path in found if path not in half_written], half_written
 
 
 def load(folder: Path) -> State | None:
@@ -55,7 +48,7 @@ def load(folder: Path) -> State | None:
 
     Raises `UserError` where there are checkpoints and each is damaged.
     """
-    paths = _sorted_out(folder)[0][::-1]
+    paths = own_checkpoints(folder)[0][::-1]
     for path in paths:
         try:
             return _read(path)

@@ -44,17 +44,18 @@ def locked(partial: Path) -> Iterator[None]:
         lock.release()
 
 
-def own_checkpoints(folder: Path) -> list[Path]:
-    """A run's checkpoints, the oldest first, and after them what a killed process left half written."""
-    found = [path for path in (folder / "checkpoints").glob("*") if not path.is_dir()]
-    complete = [path for path in found if CHECKPOINT.fullmatch(path.name)]
-    return sorted(complete) + sorted(path for path in found if STAGED.fullmatch(path.name))
+def own_checkpoints(folder: Path) -> tuple[list[Path], list[Path]]:
+    """A run's checkpoints, the oldest first, and what a process that was killed left half written."""
+    found = sorted(path for path in (folder / "checkpoints").glob("*") if not path.is_dir())
+    complete, half_written = ([path for path in found if name.fullmatch(path.name)] for name in (CHECKPOINT, STAGED))
+    return complete, half_written
 
 
 def _own_files(folder: Path) -> list[Path]:
     """Everything in a run's folder that the program made."""
     staged = [path for path in folder.glob(".*") if STAGED.fullmatch(path.name)]
-    return [*own_checkpoints(folder), *(folder / name for name in (*FILES, LOCK)), *staged]
+    complete, half_written = own_checkpoints(folder)
+    return [*complete, *half_written, *(folder / name for name in (*FILES, LOCK)), *staged]
 
 
 def _foreign_files(folder: Path) -> list[str]:

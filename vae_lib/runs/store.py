@@ -184,7 +184,8 @@ def finish_run(
     write_config(partial, config, _sha256(partial / WEIGHTS))
     with set_aside(final):
         partial.rename(final)
-    for path in [final / LOCK, *own_checkpoints(final)]:
+    complete, half_written = own_checkpoints(final)
+    for path in [final / LOCK, *complete, *half_written]:
         path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         (final / "checkpoints").rmdir()
