@@ -119,13 +119,13 @@ class _SharedNetworks:
 
 @torture
 def test_twenty_thousand_damaged_runs(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("vae_lib.runs.store.VAE", _SharedNetworks)  # equal configs share one
     codes = np.zeros([4, 2], np.float32)
     run = save_run(
         tmp_path / "run", VAE(2, image_shape=(8, 8, 1), num_filters=2, hidden_units=3),
         history=[{"epoch": 1.0, "test_elbo": -9.0}], metrics={"test": {"elbo": -9.0}},
         encodings=Encodings(codes, codes, np.arange(4)),
     )  # fmt: skip
+    monkeypatch.setattr("vae_lib.runs.store.VAE", _SharedNetworks)  # equal configs share one
     seen = Counter()
     edits = st.lists(
         st.tuples(
