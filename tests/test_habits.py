@@ -597,3 +597,14 @@ def test_an_interrupt_that_was_to_be_ignored_is_ignored(few, tmp_path):
     finally:
         signal.signal(signal.SIGINT, before)
     assert len(load_run(path).history) == 2
+
+
+@pytest.mark.parametrize("backend", [None, "svg"])
+def test_a_command_leaves_the_environment_as_it_was(monkeypatch, tmp_path, small_run, backend):
+    monkeypatch.delenv("MPLBACKEND", raising=False)
+    if backend is not None:
+        monkeypatch.setenv("MPLBACKEND", backend)
+    before = dict(os.environ)
+    assert main(["manifold", str(small_run), "--tiles", "2", "--out", str(tmp_path / "x.png")]) == 0
+    assert exit_status(main, ["manifold", "nowhere"]) == 2
+    assert dict(os.environ) == before

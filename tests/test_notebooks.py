@@ -80,9 +80,8 @@ def test_a_figure_that_shows_something_else_is_noticed():
     assert figures.different_figures([], [same]) == ["0 figures were drawn, 1 are stored"]
 
 
-def test_nbval_fails_where_a_stored_figure_is_another(tmp_path, monkeypatch):
+def test_nbval_fails_where_a_stored_figure_is_another(tmp_path):
     """A copy of a notebook whose stored figure is black, run as `make test` runs the originals."""
-    monkeypatch.delenv("MPLBACKEND", raising=False)  # which a command sets for its own process
     notebook = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
     source = "import matplotlib.pyplot as plt\nline = plt.plot([0, 1], [1, 0], linewidth=9)"
     notebook.cells = [nbformat.v4.new_code_cell(source)]

@@ -35,8 +35,7 @@ NOT_THE_MACHINE = {
 
 def _guarded(prog: str, command: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> int:
     """Run a command; a `UserError` becomes one line on stderr."""
-    os.environ["MPLBACKEND"] = "agg"  # no command opens a window
-    with forgiving_streams(), warnings.catch_warnings(), _noted_interrupts() as interrupted:
+    with _without_windows(), forgiving_streams(), warnings.catch_warnings(), _noted_interrupts() as interrupted:
         warnings.simplefilter("ignore", DeprecationWarning)  # a developer's business, and no error here
         try:
             command(args)
@@ -62,6 +61,20 @@ def _guarded(prog: str, command: Callable[[argparse.Namespace], None], args: arg
             print(f"{prog}: error: standard output is on a full disk.", file=sys.stderr)
             return 1
         return 0
+
+
+@contextlib.contextmanager
+def _without_windows() -> Iterator[None]:
+    """Let matplotlib draw into files only, while a command runs."""
+    before = os.environ.get("MPLBACKEND")
+    os.environ["MPLBACKEND"] = "agg"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["MPLBACKEND"]
+        else:
+            os.environ["MPLBACKEND"] = before
 
 
 @contextlib.contextmanager
