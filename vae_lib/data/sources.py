@@ -16,7 +16,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from PIL import Image, ImageChops, ImageOps
@@ -250,8 +250,14 @@ def _image_files(folder: Path) -> tuple[list[Path], Counter[str]]:
     if not os.path.isdir(folder):
         raise UserError(f"{folder} is not a folder.")
 
-    def refuse(error: OSError) -> None:
+    def refuse(error: OSError) -> NoReturn:
         raise UserError(f"{error.filename} cannot be read ({error.strerror}): make it readable, or move it away.")
+
+    def is_file(path: Path) -> bool:
+        try:
+            return path.is_file()
+        except OSError as error:  # in a folder whose names can be read, but not what they name
+            return refuse(error)
 
     found: list[Path] = []
     others: Counter[str] = Counter()
@@ -266,7 +272,7 @@ def _image_files(folder: Path) -> tuple[list[Path], Counter[str]]:
                 entered.add(real)
                 folders.append(inner.name)
         for path in (Path(place, name) for name in files if name not in hidden):
-            if path.suffix.lower() in IMAGE_SUFFIXES and os.path.isfile(path):
+            if path.suffix.lower() in IMAGE_SUFFIXES and is_file(path):
                 found.append(path)
             else:
                 others[path.suffix.lower() or "without an ending"] += 1
