@@ -220,6 +220,9 @@ def test_images_and_encodings_belong_together(vae, sample):
     other = sample._replace(label_names=("a", "b"))
     with pytest.raises(UserError, match="labels beyond the 2 names"):
         explorer_page(run.model, other, encodings=run.encodings, map_side=112)
+    other = other._replace(train_labels=other.train_labels % 2, test_labels=other.test_labels % 2)
+    with pytest.raises(UserError, match="of other images"):
+        explorer_page(run.model, other, encodings=run.encodings, map_side=112)
 
 
 def test_train_says_what_it_cannot_learn_from(vae, sample):

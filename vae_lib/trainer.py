@@ -206,22 +206,6 @@ class Trainer:
         batch = Batch(images, share, *noise, self._copies(images, seed))
         return self._one(self.strategy.run(self.train_step, (batch, step)))
 
-    def _shared_steps(
-        self,
-        indices: tf.Tensor,
-        weights: tf.Tensor,
-        start: tf.Tensor,
-        stop: tf.Tensor,
-        first_step: tf.Tensor,
-        stream: Iterator[tf.Tensor] | None,
-    ) -> tf.Tensor:
-        """`_loop` for several replicas: a graph for each step, since workers that share a loop can wait for ever."""
-        losses = []
-        for i in range(int(start), int(stop)):
-            images = tf.gather(self.images, indices[i]) if stream is None else next(stream)
-            losses.append(self._graph_of_a_step(images, weights[i], first_step + i))
-        return tf.stack(losses)
-
     def _copies(self, images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor | None:
         if not self.config.augment_encoder:
             return None
@@ -235,9 +219,15 @@ class Trainer:
     def run_steps(self, plan: tuple[tf.Tensor, tf.Tensor], start: int, stop: int, first_step: int, stream: Any) -> Any:
         """Run steps in the config's mode, (stop - start, 2)."""
         numbers: list[Any] = [tf.constant(number, tf.int32) for number in (start, stop, first_step)]
-        if self.config.mode == "eager" or self.strategy.num_replicas_in_sync > 1:
-            steps: Any = self._loop if self.config.mode == "eager" else self._shared_steps
-            return steps(*plan, *numbers, stream).numpy()
+        if self.config.mode == "eager":
+            eagerly: Any = self._loop
+            return eagerly(*plan, *numbers, stream).numpy()
+        if self.strategy.num_replicas_in_sync > 1:  # workers that share a loop in a graph can wait for ever
+            losses = []
+            for i in range(start, stop):
+                images = tf.gather(self.images, plan[0][i]) if stream is None else next(stream)
+                losses.append(self._graph_of_a_step(images, plan[1][i], tf.constant(first_step + i)))
+            return np.stack(losses)
         if self._graph is None:
             batch = self.config.batch_size
             specs = [tf.TensorSpec([None, batch], tf.int32), tf.TensorSpec([None, batch], tf.float32)]

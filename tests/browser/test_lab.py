@@ -122,6 +122,7 @@ def test_run_all(browser, lab, screenshots, path):
         assert page.get_by_text(broken).count() == 0, broken
     outputs = [o for cell in notebook["cells"] for o in cell.get("outputs", [])]
     assert _warned(notebook) == _warned(json.loads(path.read_text()))  # no line but those that are shown
+    assert all(line.startswith("vae_lib: ") for text in _warned(notebook) for line in text.splitlines())
     if path.stem.startswith("05"):
         widgets = sum("application/vnd.jupyter.widget-view+json" in o.get("data", {}) for o in outputs)
         assert widgets >= 2
