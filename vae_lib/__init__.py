@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from vae_lib.pictures import reconstructions as reconstructions
     from vae_lib.pictures import samples as samples
     from vae_lib.pictures import spiral_frames as spiral_frames
+    from vae_lib.priors import match_prior as match_prior
     from vae_lib.runs.lifecycle import resume_run as resume_run
     from vae_lib.runs.lifecycle import train_run as train_run
     from vae_lib.runs.places import list_runs as list_runs
@@ -46,6 +47,7 @@ _HOME = {
     "model": ("VAE", "Elbo", "Encodings"),
     "page.export": ("explorer_page",),
     "pictures": ("manifold", "reconstructions", "samples", "spiral_frames"),
+    "priors": ("match_prior",),
     "runs.lifecycle": ("resume_run", "train_run"),
     "runs.places": ("list_runs",),
     "runs.store": ("Run", "load_run", "save_run"),

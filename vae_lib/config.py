@@ -12,16 +12,20 @@ from typing import Any
 from vae_lib.errors import UserError, one_of
 
 DATASETS = ("mnist", "fashion_mnist", "faces")
-LIKELIHOODS = ("bernoulli", "continuous_bernoulli", "gaussian")
+LIKELIHOODS = ("bernoulli", "discretized_logistic", "continuous_bernoulli", "gaussian")
 BINARIZATIONS = ("none", "threshold", "dynamic")
 MODES = ("eager", "graph", "xla")
 SCHEDULES = ("cosine", "constant")
 PRECISIONS = ("float32", "bfloat16")
+INFERENCES = ("encoder", "grid")
+OBJECTIVES = ("elbo", "marginal")
 
 # What each data set uses unless told otherwise; pickles/README.md holds the measurements behind it.
-DEFAULT_LIKELIHOOD = {"mnist": "bernoulli", "fashion_mnist": "continuous_bernoulli"}  # others: gaussian
+DEFAULT_LIKELIHOOD = {"mnist": "bernoulli"}  # others: GREY_LIKELIHOOD
+GREY_LIKELIHOOD = "discretized_logistic"
 GREY_BETA_START = 20.0  # times beta
 MAX_SEED = 2**31 - 1
+EVALUATION_SEED = 20  # of the noise with which images are encoded and measured
 SMALLEST = 1e-12  # of a rate or a weight: their ratios must be numbers in single precision
 
 
@@ -36,7 +40,9 @@ class ModelConfig:
     """The settings that make a `VAE` what it is.
 
     ``image_shape`` is (H, W, C) with H = W. ``binarize`` left at None is 'threshold' for the Bernoulli likelihood and
-    'none' for the grey ones. Raises `UserError` for a value that makes no sense.
+    'none' for the grey ones. ``encoder_layers`` counts the dense layers of the encoder before its head. ``inference``
+    says where the posterior of an image comes from: from the encoder network, or, in two dimensions, from the decoder
+    alone, evaluated on a grid. Raises `UserError` for a value that makes no sense.
     """
 
     latent_dim: int
@@ -47,6 +53,8 @@ class ModelConfig:
     hidden_units: int = 256
     precision: str = "float32"
     seed: int = 0
+    encoder_layers: int = 1
+    inference: str = "encoder"
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -61,12 +69,22 @@ class ModelConfig:
         check_range("latent_dim", self.latent_dim, 1, 4096)
         check_range("num_filters", self.num_filters, 1, 4096)
         check_range("hidden_units", self.hidden_units, 1, 65536)
+        check_range("encoder_layers", self.encoder_layers, 1, 8)
         check_range("seed", self.seed, 0, MAX_SEED)
         if self.binarize is None:
             object.__setattr__(self, "binarize", "threshold" if self.likelihood == "bernoulli" else "none")
         one_of("likelihood", self.likelihood, LIKELIHOODS)
         one_of("binarize", self.binarize, BINARIZATIONS)
         one_of("precision", self.precision, PRECISIONS)
+        one_of("inference", self.inference, INFERENCES)
+        if self.inference == "grid":
+            if self.latent_dim != 2:
+                raise UserError(f"the grid covers a plane, so it takes 2 latent dimensions, not {self.latent_dim}.")
+            if self.likelihood == "discretized_logistic":
+                raise UserError(
+                    "the grid takes a likelihood of one number a pixel: bernoulli, continuous_bernoulli or gaussian, "
+                    "not discretized_logistic."
+                )
         if (self.likelihood == "bernoulli") != (self.binarize != "none"):
             raise UserError(
                 f"likelihood {self.likelihood!r} with binarize {self.binarize!r} is no likelihood: "
@@ -83,6 +101,17 @@ class ModelConfig:
         """1 for grey images, 3 for RGB."""
         return self.image_shape[2]
 
+    @property
+    def logits_shape(self) -> tuple[int, int, int]:
+        """What the decoder gives for a code, (H, W, C), or (H, W, 2 C) where each pixel has a mean and a scale."""
+        side, _, channels = self.image_shape
+        return (side, side, channels * (2 if self.likelihood == "discretized_logistic" else 1))
+
+    @property
+    def needs_pixel_noise(self) -> bool:
+        """Whether `VAE.prepare` draws: dynamic bits, and grey values that a density describes."""
+        return self.binarize == "dynamic" or self.likelihood in ("continuous_bernoulli", "gaussian")
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -91,7 +120,13 @@ class TrainingConfig:
     ``beta`` weighs the KL term in the training loss only; reported numbers always use 1. Over the first half of
     training the weight moves from ``beta_start`` to ``beta``. A grey likelihood weighs thousands of nats against a
     few; starting with a heavier KL keeps the codes where the prior is while the decoder is still coarse, and so
-    ``beta_start`` is 20 times ``beta`` for it unless given. Raises `UserError` for a value that makes no sense.
+    ``beta_start`` is 20 times ``beta`` for it unless given.
+
+    ``objective`` is the ELBO or, for two latent dimensions, 'marginal': log p(x) itself, a sum over a grid of
+    ``grid_side`` by ``grid_side`` codes that is shifted at random at each step. With ``importance_samples`` K above 1
+    the ELBO gives way to the importance-weighted bound of K samples. ``match_prior`` moves and stretches each
+    dimension at the end, so that the codes of all images together have the prior's mean and variance. Raises
+    `UserError` for a value that makes no sense.
     """
 
     epochs: int = 5
@@ -105,6 +140,10 @@ class TrainingConfig:
     checkpoint_every: int = 0  # steps; 0: after each epoch only
     patience: int = 0  # epochs without a better validation ELBO before training stops; 0: never
     augment_encoder: bool = False  # let the encoder, not the decoder, learn from altered copies too
+    objective: str = "elbo"
+    importance_samples: int = 1
+    grid_side: int = 56
+    match_prior: bool = False
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -113,6 +152,8 @@ class TrainingConfig:
         check_range("seed", self.seed, 0, MAX_SEED)
         check_range("checkpoint_every", self.checkpoint_every, 0, MAX_SEED)
         check_range("patience", self.patience, 0, 1_000_000)
+        check_range("importance_samples", self.importance_samples, 1, 1000)
+        check_range("grid_side", self.grid_side, 2, 512)
         for name in ("learning_rate", "beta", "beta_start"):
             value = getattr(self, name)
             if value is None:
@@ -124,11 +165,22 @@ class TrainingConfig:
                 raise UserError(f"{name} must be {low} 1,000,000, not {value}.")
         one_of("mode", self.mode, MODES)
         one_of("schedule", self.schedule, SCHEDULES)
+        one_of("objective", self.objective, OBJECTIVES)
+        if self.objective == "marginal":
+            for name in ("importance_samples", "augment_encoder", "match_prior"):
+                if getattr(self, name) != getattr(type(self), name):
+                    raise UserError(f"{name} is a setting of the encoder, and objective 'marginal' trains none.")
+        if (self.objective == "marginal" or self.importance_samples > 1) and (
+            self.beta != 1.0 or self.beta_start not in (None, 1.0)
+        ):
+            raise UserError("beta and beta_start weigh a KL term, which only the ELBO of one sample has.")
 
     def first_beta(self, likelihood: str) -> float:
         """The weight of the KL term at the first step of a model with that likelihood."""
         if self.beta_start is not None:
             return self.beta_start
+        if self.objective == "marginal" or self.importance_samples > 1:
+            return 1.0
         return self.beta * (1.0 if likelihood == "bernoulli" else GREY_BETA_START)
 
 
@@ -151,6 +203,8 @@ class DataConfig:
 
 # The names that some settings have in a flat list, as on the command line.
 FLAT_NAMES = {"data": "name", "data_source": "found"}
+# Settings that runs of the first two formats do not have.
+LATER = {"encoder_layers", "inference", "objective", "importance_samples", "grid_side", "match_prior"}
 
 
 @dataclass(frozen=True)
@@ -160,6 +214,10 @@ class RunConfig:
     model: ModelConfig
     training: TrainingConfig = field(default_factory=TrainingConfig)
     data: DataConfig = field(default_factory=DataConfig)
+
+    def __post_init__(self) -> None:
+        if self.training.objective == "marginal" and self.model.inference != "grid":
+            object.__setattr__(self, "model", dataclasses.replace(self.model, inference="grid"))
 
     @classmethod
     def from_flat(cls, latent_dim: int, **settings: Any) -> RunConfig:
@@ -175,7 +233,7 @@ class RunConfig:
                 raise UserError(f"{name} must be of type int, not {value!r}.")
             check_range(name, int(value), low, high)
         if settings.get("likelihood") is None and isinstance(data, str):
-            settings["likelihood"] = DEFAULT_LIKELIHOOD.get(data, "gaussian")
+            settings["likelihood"] = DEFAULT_LIKELIHOOD.get(data, GREY_LIKELIHOOD)
         named = {FLAT_NAMES.get(name, name): value for name, value in settings.items()}
         parts: list[dict[str, Any]] = []
         for part in (ModelConfig, TrainingConfig, DataConfig):
@@ -192,13 +250,17 @@ class RunConfig:
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
     @classmethod
-    def from_dict(cls, values: Any) -> RunConfig:
-        """A config from `to_dict`; raises `UserError` for unknown and missing keys."""
+    def from_dict(cls, values: Any, *, second_format: bool = False) -> RunConfig:
+        """A config from `to_dict`; raises `UserError` for unknown and missing keys.
+
+        A run of the ``second_format`` lacks the settings that came later, which then have their defaults.
+        """
         parts = {"model": ModelConfig, "training": TrainingConfig, "data": DataConfig}
         _check_keys(values, set(parts), "the config")
         made: dict[str, Any] = {}
         for name, part in parts.items():
-            _check_keys(values[name], {f.name for f in dataclasses.fields(part)}, f"the config's {name!r}")
+            names = {f.name for f in dataclasses.fields(part)} - (LATER if second_format else set())
+            _check_keys(values[name], names, f"the config's {name!r}")
             made[name] = part(**values[name])
         return cls(**made)
 
@@ -206,7 +268,8 @@ class RunConfig:
     def from_first_format(cls, values: Any) -> RunConfig:
         """A config from the flat list of settings that a run of format 1 holds; raises `UserError`."""
         names = {f.name for part in (ModelConfig, TrainingConfig, DataConfig) for f in dataclasses.fields(part)}
-        names = names - {"image_shape", "name", "found", "fingerprint"} | {"im_dim", "channels", "data", "data_source"}
+        names = names - LATER - {"image_shape", "name", "found", "fingerprint"}
+        names |= {"im_dim", "channels", "data", "data_source"}
         _check_keys(values, names, "the config")
         return cls.from_flat(**values)
 

@@ -11,11 +11,11 @@ import numpy as np
 from vae_lib import marginal
 from vae_lib.arrays import as_images
 from vae_lib.backend import tf
+from vae_lib.config import EVALUATION_SEED
 from vae_lib.data.loading import ImageData
 from vae_lib.errors import UserError
 from vae_lib.model import VAE, check_model
 
-EVALUATION_SEED = 20
 ACTIVE_VARIANCE = 0.01  # a dimension whose mean varies less over the images is not used (Burda et al. 2016)
 GAP_IMAGES = 500  # images whose best Gaussian is searched for
 Report = dict[str, Any]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 import re
 from typing import Any, NamedTuple
@@ -12,12 +13,16 @@ import numpy as np
 from vae_lib import losses
 from vae_lib.arrays import as_codes, as_images, as_labels, check_count, check_seed
 from vae_lib.backend import keras, parallel_map, tf
-from vae_lib.config import ModelConfig
+from vae_lib.config import EVALUATION_SEED, ModelConfig
 from vae_lib.errors import UserError
+from vae_lib.latent import axis_values
 from vae_lib.networks import build_decoder, build_encoder
 
 LOG_VAR_BOUND = 20.0  # |z_log_var| stays below it, so exp() of it never overflows
 MIN_LOG_SIGMA = math.log(1 / 256)  # one grey level
+LOG_SCALE = (-3.0, 5.0)  # of the discretized logistic: what a new decoder starts near, and how far it may go from there
+GRID_SIDE = 96  # codes along a side of the grid on which a posterior is found without an encoder
+GRID_QUANTILES = (0.0005, 0.9995)  # of the prior, at the grid's borders
 
 
 class Elbo(NamedTuple):
@@ -49,8 +54,8 @@ class VAE(keras.Model):
 
     ``image_shape`` is (H, W, C), and the other settings are those of `ModelConfig`. ``encoder`` and ``decoder`` are
     networks of your own: Keras models from (B, H, W, C) to (B, 2 D), the means and the raw log-variances side by side,
-    and from (B, D) to logits (B, H, W, C). Raises `UserError` for settings that make no sense and for networks of
-    other shapes.
+    and from (B, D) to logits (B, H, W, C), or (B, H, W, 2 C), means and scales side by side, for the discretized
+    logistic. Raises `UserError` for settings that make no sense and for networks of other shapes.
 
         >>> vae = VAE(latent_dim=2, num_filters=8)
         >>> vae.decode(np.zeros([3, 2], np.float32)).shape
@@ -71,12 +76,15 @@ class VAE(keras.Model):
         hidden_units: int = 256,
         precision: str = "float32",
         seed: int = 0,
+        encoder_layers: int = 1,
+        inference: str = "encoder",
         encoder: keras.Model | None = None,
         decoder: keras.Model | None = None,
         name: str = "vae",
     ) -> None:
         config = ModelConfig(
-            latent_dim, image_shape, likelihood, binarize, num_filters, hidden_units, precision, seed
+            latent_dim, image_shape, likelihood, binarize, num_filters, hidden_units, precision, seed, encoder_layers,
+            inference,
         )  # fmt: skip
         super().__init__(name=name)
         self.config = config
@@ -85,7 +93,7 @@ class VAE(keras.Model):
         self.decoder = build_decoder(config) if decoder is None else decoder
         if self.own_networks:
             _check_network("encoder", self.encoder, config.image_shape, (2 * config.latent_dim,))
-            _check_network("decoder", self.decoder, (config.latent_dim,), config.image_shape)
+            _check_network("decoder", self.decoder, (config.latent_dim,), config.logits_shape)
             if {id(w) for w in self.encoder.weights} & {id(w) for w in self.decoder.weights}:
                 raise UserError("encoder and decoder share a layer: give each its own.")
         if config.likelihood == "gaussian":
@@ -126,6 +134,12 @@ class VAE(keras.Model):
                 config = config | {name: network}
         return cls(**config)
 
+    def set_inference(self, inference: str) -> None:
+        """Take posteriors from the 'encoder' or from the decoder on a 'grid'; raises `UserError`."""
+        if inference != self.config.inference:
+            self.config = dataclasses.replace(self.config, inference=inference)
+            self._graphs.clear()
+
     # ---- the model, in tensors -------------------------------------------------------------------------
 
     def encode(self, x: tf.Tensor, *, training: bool = False) -> Posterior:
@@ -136,22 +150,66 @@ class VAE(keras.Model):
         x = tf.convert_to_tensor(x)
         if not x.dtype.is_floating or x.shape.rank not in (4, None):
             raise UserError("encode takes prepared images, floats (B, H, W, C); encode_arrays takes bytes.")
+        if self.config.inference == "grid":
+            return self.posterior_on_grid(x, *self.grid_terms())
         z_mean, raw = tf.split(tf.cast(self.encoder(x, training=training), tf.float32), 2, axis=-1)
         return Posterior(z_mean, LOG_VAR_BOUND * tf.tanh(raw / LOG_VAR_BOUND))
+
+    def grid_terms(self) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Codes (G, 2) at equal steps of the prior's probability, and `log_likelihood_terms` of what they decode to."""
+        axis = axis_values(GRID_SIDE, quantiles=GRID_QUANTILES).astype(np.float32)
+        codes = tf.constant(np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2))
+        return codes, *self.log_likelihood_terms(self.decode_logits(codes))
+
+    def log_likelihood_terms(self, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Slopes (G, P) and offsets (G,) with log p(x | z) = x . slope - offset, up to what depends on x alone.
+
+        The likelihoods of one number a pixel are exponential families, so that G codes and B images take one matrix
+        product, (B, P) times (P, G). ``logits`` are (G, H, W, C).
+        """
+        offset = self.nll(tf.zeros_like(logits), logits)
+        if self.config.likelihood == "gaussian":
+            logits = self.mean_of_logits(logits) * tf.exp(-2.0 * self.log_sigma())
+        return tf.reshape(logits, [tf.shape(logits)[0], -1]), offset
+
+    def posterior_on_grid(self, x: tf.Tensor, codes: tf.Tensor, slope: tf.Tensor, offset: tf.Tensor) -> Posterior:
+        """The Gaussian with the mean and the variances of p(z | x) on a grid of codes, (B, H, W, C) -> two (B, 2).
+
+        Codes at equal steps of the prior's probability weigh the same, so Bayes' rule is a softmax of log p(x | z).
+        A variance is at least that of a cell of the grid.
+        """
+        flat = tf.reshape(x, [tf.shape(x)[0], -1])
+        share = tf.nn.softmax(tf.matmul(flat, slope, transpose_b=True) - offset)  # (B, G)
+        z_mean = tf.matmul(share, codes)
+        square = tf.matmul(share, tf.square(codes)) - tf.square(z_mean)
+        # a step dz of equal probability p has the width p / N(z; 0, 1), and a box of that width its square over 12
+        step = (GRID_QUANTILES[1] - GRID_QUANTILES[0]) / (GRID_SIDE - 1)
+        cell = step * math.sqrt(2 * math.pi) * tf.exp(0.5 * tf.square(z_mean))
+        return Posterior(z_mean, tf.math.log(tf.maximum(square, 0.0) + tf.square(cell) / 12.0))
 
     def decode_logits(self, z: tf.Tensor, *, training: bool = False) -> tf.Tensor:
         """The decoder's logits, (B, D) -> (B, H, W, C) in float32."""
         return tf.cast(self.decoder(z, training=training), tf.float32)
 
+    def mean_and_log_scale(self, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """What the discretized logistic takes from logits, (B, H, W, 2 C) -> two tensors (B, H, W, C)."""
+        mean, raw = tf.split(logits, 2, axis=-1)
+        start, most = LOG_SCALE
+        return tf.sigmoid(mean), start + most * tf.tanh(raw / most)
+
     def mean_of_logits(self, logits: tf.Tensor) -> tf.Tensor:
-        """E[x | logits] under the model's likelihood, elementwise, in [0, 1]."""
+        """E[x | logits] under the model's likelihood, for each pixel, in [0, 1]."""
+        if self.config.likelihood == "discretized_logistic":
+            return losses.discretized_logistic_mean(*self.mean_and_log_scale(logits))
         if self.config.likelihood == "continuous_bernoulli":
             return losses.continuous_bernoulli_mean(logits)
         return tf.sigmoid(logits)
 
     def mean_and_variance(self, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The likelihood's mean and variance of each pixel, two tensors of the shape of ``logits``."""
+        """The likelihood's mean and variance of each pixel, two tensors (B, H, W, C)."""
         mean = self.mean_of_logits(logits)
+        if self.config.likelihood == "discretized_logistic":
+            return mean, losses.discretized_logistic_variance(*self.mean_and_log_scale(logits))
         if self.config.likelihood == "continuous_bernoulli":
             return mean, losses.continuous_bernoulli_variance(logits)
         if self.config.likelihood == "gaussian":
@@ -181,6 +239,8 @@ class VAE(keras.Model):
             return losses.gaussian_nll(x, self.mean_of_logits(logits), self.log_sigma())
         if self.config.likelihood == "continuous_bernoulli":
             return losses.continuous_bernoulli_nll(x, logits)
+        if self.config.likelihood == "discretized_logistic":
+            return losses.discretized_logistic_nll(x, *self.mean_and_log_scale(logits))
         return losses.bernoulli_nll(x, logits)
 
     def elbo(self, x: tf.Tensor, epsilon: tf.Tensor, *, training: bool = False) -> Elbo:
@@ -200,9 +260,9 @@ class VAE(keras.Model):
         """Bytes 0..255 to what the likelihood models, (B, H, W, C) uint8 -> float32 in [0, 1].
 
         Thresholded at 0.5; or (dynamic) 1 where ``uniform`` noise lies below the grey value, which gives each
-        pixel the probability that its grey value names; or grey and dequantized, (byte + uniform) / 256. A
-        density without that noise could grow without bound on pixels that are exactly 0 (Theis et al. 2016).
-        Without ``uniform`` grey values lie in the middle of their level.
+        pixel the probability that its grey value names; or grey and, for a density, dequantized, (byte + uniform) /
+        256. A density without that noise could grow without bound on pixels that are exactly 0 (Theis et al. 2016).
+        Without ``uniform`` grey values lie in the middle of their level, as the discretized logistic takes them.
         """
         grey = tf.cast(images, tf.float32)
         if self.config.binarize == "threshold":
@@ -217,18 +277,33 @@ class VAE(keras.Model):
         """The noise of one step, a function of ``seed`` (two integers) alone.
 
         (batch, D) standard normal for the sampling step, and (batch, H, W, C) uniform for `prepare`, or None
-        for thresholded pixels, which need no noise.
+        for pixels that need no noise.
         """
         c = self.config
         epsilon = tf.random.stateless_normal([batch, c.latent_dim], seed)
-        if c.binarize == "threshold":
+        if not c.needs_pixel_noise:
             return epsilon, None
         other = tf.random.experimental.stateless_fold_in(seed, 1)  # independent of epsilon
         return epsilon, tf.random.stateless_uniform([batch, *c.image_shape], other)
 
-    def elbo_of_bytes(self, images: tf.Tensor, seed: tf.Tensor) -> Elbo:
-        """`elbo` of (B, H, W, C) uint8 images, prepared and with noise drawn from ``seed``."""
-        epsilon, uniform = self.noise(tf.shape(images)[0], seed)
+    def image_noise(self, images: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """`noise` for uint8 images (B, H, W, C), that of each a function of ``seed`` and its own bytes alone.
+
+        So neither its code nor its ELBO depends on which images it is measured with.
+        """
+        c = self.config
+        epsilon = np.empty([len(images), c.latent_dim], np.float32)
+        uniform = np.empty(images.shape, np.float32) if c.needs_pixel_noise else None
+        for i, image in enumerate(np.ascontiguousarray(images)):
+            key = hashlib.blake2b(image.data, digest_size=16, key=seed.to_bytes(8)).digest()
+            draws = np.random.Generator(np.random.Philox(key=int.from_bytes(key)))
+            draws.standard_normal(dtype=np.float32, out=epsilon[i])
+            if uniform is not None:
+                draws.random(dtype=np.float32, out=uniform[i])
+        return epsilon, uniform
+
+    def elbo_of_bytes(self, images: tf.Tensor, epsilon: tf.Tensor, uniform: tf.Tensor | None = None) -> Elbo:
+        """`elbo` of (B, H, W, C) uint8 images, prepared."""
         return self.elbo(self.prepare(images, uniform), epsilon)
 
     # ---- the same in NumPy arrays, in batches ----------------------------------------------------------
@@ -254,23 +329,43 @@ class VAE(keras.Model):
 
     def elbo_graph(self) -> Any:
         """`elbo_of_bytes` as one graph for every number of images."""
-        return self._graph(self.elbo_of_bytes, self._image_spec(tf.uint8), tf.TensorSpec([2], tf.int32))
+        specs = [self._image_spec(tf.uint8), tf.TensorSpec([None, self.config.latent_dim])]
+        specs += [self._image_spec(tf.float32)] if self.config.needs_pixel_noise else []
+        return self._graph(self.elbo_of_bytes, *specs)
 
-    def elbo_arrays(self, images: np.ndarray, *, seed: int = 0, batch_size: int = 500) -> Elbo:
-        """`elbo` of images (N, H, W, C), bytes or floats in [0, 1], as three float32 arrays (N,), with stated noise.
+    def elbo_arrays(self, images: np.ndarray, *, seed: int = EVALUATION_SEED, batch_size: int = 500) -> Elbo:
+        """`elbo` of images (N, H, W, C), bytes or floats in [0, 1], as three float32 arrays (N,), with `image_noise`.
 
-        Batch ``i`` uses the noise of (seed, i), so the numbers depend on ``batch_size`` too. Raises `UserError`.
+        Raises `UserError`.
         """
         images, seed = as_images(images, self.config.image_shape), check_seed(seed)
         batch_size = check_count(batch_size, "the batch size")
+        if self.config.inference == "grid":
+            return self._elbo_on_grid(images, seed, batch_size)
         run = self.elbo_graph()  # traced here, not in every thread
 
         def part(i: int) -> Elbo:
-            return run(tf.constant(images[i : i + batch_size]), tf.constant([seed, i // batch_size]))
+            batch = images[i : i + batch_size]
+            return run(*(tf.constant(array) for array in (batch, *self.image_noise(batch, seed)) if array is not None))
 
         return Elbo(*_columns(parallel_map(part, range(0, len(images), batch_size))))
 
-    def prepare_arrays(self, images: np.ndarray, *, seed: int = 0, batch_size: int = 500) -> np.ndarray:
+    def _elbo_on_grid(self, images: np.ndarray, seed: int, batch_size: int) -> Elbo:
+        posterior = self.encode_arrays(images, seed=seed, batch_size=batch_size)
+
+        def part(i: int) -> Elbo:
+            batch = images[i : i + batch_size]
+            epsilon, uniform = self.image_noise(batch, seed)
+            z_mean, z_log_var = (tf.constant(array[i : i + batch_size]) for array in posterior)
+            logits = self.decode_logits(z_mean + tf.exp(0.5 * z_log_var) * epsilon)
+            nll, kl = self.nll(self.prepare(batch, uniform), logits), losses.gaussian_kl(z_mean, z_log_var)
+            return Elbo(-(nll + kl), nll, kl)
+
+        return Elbo(*_columns(parallel_map(part, range(0, len(images), batch_size))))
+
+    def prepare_arrays(
+        self, images: np.ndarray, *, seed: int = EVALUATION_SEED, batch_size: int = 500
+    ) -> np.ndarray:
         """`prepare` of images (N, H, W, C), bytes or floats in [0, 1], as float32, with the noise of `elbo_arrays`.
 
         Raises `UserError`.
@@ -279,26 +374,32 @@ class VAE(keras.Model):
         batch_size = check_count(batch_size, "the batch size")
         parts = []
         for i in range(0, len(images), batch_size):
-            batch = tf.constant(images[i : i + batch_size])
-            _, uniform = self.noise(len(batch), tf.constant([seed, i // batch_size]))
-            parts.append(self.prepare(batch, uniform).numpy())
+            batch = images[i : i + batch_size]
+            parts.append(self.prepare(tf.constant(batch), self.image_noise(batch, seed)[1]).numpy())
         return np.concatenate(parts)
 
-    def encode_arrays(self, images: np.ndarray, *, seed: int = 0, batch_size: int = 500) -> Posterior:
+    def encode_arrays(self, images: np.ndarray, *, seed: int = EVALUATION_SEED, batch_size: int = 500) -> Posterior:
         """`encode` of images (N, H, W, C), bytes or floats in [0, 1], as two float32 arrays (N, D).
 
         Raises `UserError`.
         """
         images, seed = as_images(images, self.config.image_shape), check_seed(seed)
         batch_size = check_count(batch_size, "the batch size")
-        run = self.encode_graph()  # traced here, not in every thread
+        run = self._encoding()  # traced here, not in every thread
 
         def part(i: int) -> Posterior:
-            batch = tf.constant(images[i : i + batch_size])
-            _, uniform = self.noise(len(batch), tf.constant([seed, i // batch_size]))
-            return run(self.prepare(batch, uniform))
+            batch = images[i : i + batch_size]
+            return run(self.prepare(tf.constant(batch), self.image_noise(batch, seed)[1]))
 
         return Posterior(*_columns(parallel_map(part, range(0, len(images), batch_size))))
+
+    def _encoding(self) -> Any:
+        """A function like `encode` for many batches: on a grid, the codes are decoded once for all of them."""
+        if self.config.inference == "encoder":
+            return self.encode_graph()
+        specs = [self._image_spec(tf.float32), *(tf.TensorSpec(shape) for shape in ([None, 2], [None, None], [None]))]
+        run, terms = self._graph(self.posterior_on_grid, *specs), self._graph(self.grid_terms)()
+        return lambda x: run(x, *terms)
 
     def decode_arrays(self, z: np.ndarray, *, batch_size: int = 400) -> np.ndarray:
         """`decode` of codes (N, D) as a float32 array (N, H, W, C). Raises `UserError`."""

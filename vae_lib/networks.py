@@ -89,7 +89,7 @@ def build_encoder(config: ModelConfig) -> keras.Sequential:
             layers.conv(2 * filters, 3),
             layers.conv(filters, 1),  # half the channels: the dense layer after it holds most of the weights
             keras.layers.Flatten(LAST, dtype=layers.dtype),
-            layers.dense(config.hidden_units),
+            *(layers.dense(config.hidden_units) for _ in range(config.encoder_layers)),
             layers.dense(2 * config.latent_dim, activation=None),
         ],
         name="encoder",
@@ -97,7 +97,7 @@ def build_encoder(config: ModelConfig) -> keras.Sequential:
 
 
 def build_decoder(config: ModelConfig) -> keras.Sequential:
-    """Codes (B, D) -> logits (B, H, W, C).
+    """Codes (B, D) -> logits (B, H, W, C), or (B, H, W, 2 C) for a likelihood with a scale for each pixel.
 
     The last convolution works on the coarse map and writes all pixels of a patch as channels: a
     single-channel convolution at full resolution costs several times as much on a CPU.
@@ -119,7 +119,7 @@ def build_decoder(config: ModelConfig) -> keras.Sequential:
             keras.layers.Reshape((side, side, filters), dtype=layers.dtype),
             layers.conv(2 * filters, 3),
             *upsample,
-            layers.conv(PATCH * PATCH * config.channels, 3, activation=None),
+            layers.conv(PATCH * PATCH * config.logits_shape[-1], 3, activation=None),
             DepthToSpace(PATCH, dtype=layers.dtype),
             keras.layers.Cropping2D(_margins(config.im_dim), LAST, dtype=layers.dtype),
         ],

@@ -9,7 +9,6 @@ from vae_lib.arrays import as_images, check_count, check_seed
 from vae_lib.backend import tf
 from vae_lib.config import ModelConfig
 from vae_lib.errors import UserError, one_of
-from vae_lib.evaluation import EVALUATION_SEED
 from vae_lib.model import VAE, Encodings, check_encodings, check_model
 
 PLANES = ("auto", "diagonal", "principal")
@@ -101,8 +100,8 @@ def reconstructions(model: VAE, images: np.ndarray, columns: int = 10) -> np.nda
         (56, 560, 1)
     """
     images = as_images(images, _config(model).image_shape)
-    x = model.prepare_arrays(images, seed=EVALUATION_SEED)
-    decoded = model.decode_arrays(model.encode_arrays(images, seed=EVALUATION_SEED).z_mean)
+    x = model.prepare_arrays(images)
+    decoded = model.decode_arrays(model.encode_arrays(images).z_mean)
     pairs = np.stack([figures.to_bytes(x), figures.to_bytes(decoded)], axis=1)  # (N, 2, H, W, C)
     return figures.tile(pairs.reshape(-1, *pairs.shape[2:]), 2 * check_count(columns, "the number of columns"))
 

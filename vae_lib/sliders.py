@@ -14,7 +14,7 @@ from vae_lib.arrays import as_codes, as_images
 from vae_lib.backend import tf
 from vae_lib.data.loading import ImageData, as_image_data
 from vae_lib.errors import UserError
-from vae_lib.evaluation import EVALUATION_SEED, kl_per_dimension
+from vae_lib.evaluation import kl_per_dimension
 from vae_lib.model import VAE, Encodings, check_encodings, check_model
 
 TAIL = 0.005  # of the prior's probability beyond each end of a slider
@@ -172,7 +172,7 @@ def explore(model: VAE, data: ImageData | np.ndarray | None = None, *, encodings
         data = as_image_data(data, model.config.image_shape)
     images = data.test_images if isinstance(data, ImageData) else data
     if images is not None and encodings is None:
-        codes = model.encode_arrays(images, seed=EVALUATION_SEED)
+        codes = model.encode_arrays(images)
         labels = data.test_labels if isinstance(data, ImageData) else np.zeros(len(codes.z_mean), np.int64)
         encodings = Encodings(*codes, labels)
     return Explorer(model, images, encodings)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +14,15 @@ from vae_lib.augment import altered_copies
 from vae_lib.backend import SHARDS, tf
 from vae_lib.config import TrainingConfig
 from vae_lib.errors import UserError
-from vae_lib.model import VAE, Elbo, check_model
+from vae_lib.model import VAE, check_model
+from vae_lib.objectives import (
+    Batch,
+    elbo_gradients,
+    even_sizes,
+    importance_gradients,
+    marginal_gradients,
+    sum_in_order,
+)
 from vae_lib.optimization import Adam, kl_weight, learning_rate
 
 Row = dict[str, float]  # one line of a history: the epoch and its numbers in nats per image
@@ -32,20 +39,6 @@ class Plan(NamedTuple):
 
     indices: np.ndarray
     weights: np.ndarray
-
-
-class Batch(NamedTuple):
-    """What one step learns from.
-
-    (B, H, W, C) uint8 images; the share (B,) of each in the loss, 1 in all; the noise that `VAE.noise` draws, (B, D)
-    and (B, H, W, C) or None; and altered copies of the images, (B, H, W, C) float32, or None.
-    """
-
-    images: tf.Tensor
-    share: tf.Tensor
-    epsilon: tf.Tensor
-    uniform: tf.Tensor | None
-    copies: tf.Tensor | None = None
 
 
 def plan_epoch(n_images: int, batch_size: int, seed: int, epoch: int) -> Plan:
@@ -68,6 +61,7 @@ class Trainer:
     breakpoints and prints in `train_step` and in the model work; in 'graph' the loop over the batches is one
     ``tf.function``; in 'xla' the gradients inside that loop are compiled as well. From one seed all three give
     the same losses to float tolerance, but for batch normalization, which sees half a batch at a time in a graph.
+    The objective decides where the model's posteriors come from: log p(x) leaves the encoder as it is and out of use.
     ``rows`` are the indices of the images to learn from, by default all. The model must have been made in the scope of
     ``strategy``. Raises `UserError`.
     """
@@ -91,6 +85,9 @@ class Trainer:
             raise UserError("there are no training images.")
         images = as_images(images, model.config.image_shape, what="training images", empty=True)
         check_replicas(config.batch_size, strategy)
+        model.set_inference("grid" if config.objective == "marginal" else "encoder")
+        if config.importance_samples > 1 and model.losses:
+            raise UserError("several importance samples take networks without regularizers.")
         if not all(np.isfinite(weight.numpy()).all() for weight in model.weights):
             raise UserError("the model has weights that are not finite: make a new one.")
         self.strategy = strategy or tf.distribute.get_strategy()
@@ -133,7 +130,7 @@ class Trainer:
         over the whole batch is taken once, through the images' shares.
         """
         context = tf.distribute.get_replica_context()
-        mine = Batch(*(None if a is None else _rows(a, context) for a in batch))
+        mine = Batch(*(None if a is None else _rows(a, context) for a in batch[:-1]), batch.shift)
         beta = kl_weight(self.config, self.model.config.likelihood, step, self.total_steps)
         gradients, losses = self._compiled_gradients(beta, mine)
         if context.num_replicas_in_sync > 1:
@@ -144,36 +141,21 @@ class Trainer:
     def gradients(self, beta: tf.Tensor, batch: Batch) -> tuple[list[tf.Tensor], tf.Tensor]:
         """The gradients of the loss on a batch, and its nll and kl in nats, (2,), weighted by the batch's shares.
 
-        ``beta`` is the weight of the KL term. The batch is cut into shards whose gradients are added in a fixed order.
+        ``beta`` is the weight of the KL term. The batch is cut into shards whose gradients are added in a fixed order;
+        the marginal objective cuts its grid instead.
         """
-        sizes = _even_sizes(batch.images.shape[0], self.shards)
+        config = self.config
+        if config.objective == "marginal":
+            return marginal_gradients(self.model, batch, config.grid_side, self.shards)
+        sizes = even_sizes(batch.images.shape[0], self.shards)
         parts = [[None] * len(sizes) if a is None else tf.split(a, sizes) for a in batch]
-        results = [self._shard_gradients(beta, Batch(*part)) for part in zip(*parts, strict=True)]
+        shards = [Batch(*part) for part in zip(*parts, strict=True)]
+        if config.importance_samples > 1:
+            results = [importance_gradients(self.model, shard) for shard in shards]
+        else:
+            results = [elbo_gradients(self.model, shard, beta) for shard in shards]
         gradients, losses = zip(*results, strict=True)
-        return [_sum_in_order(column) for column in zip(*gradients, strict=True)], _sum_in_order(losses)
-
-    def _shard_gradients(self, beta: tf.Tensor, batch: Batch) -> tuple[list[tf.Tensor], tf.Tensor]:
-        model, share = self.model, batch.share
-
-        def descend(images: tf.Tensor, variables: list[Any]) -> tuple[list[tf.Tensor], Elbo]:
-            x = model.prepare(images, batch.uniform)
-            with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch([variable.value for variable in variables])
-                terms = model.elbo(x, batch.epsilon, training=True)
-                loss = tf.reduce_sum(share * (terms.nll + beta * terms.kl))
-                if model.losses:  # regularizers of networks of one's own
-                    loss += tf.reduce_sum(share) * tf.add_n(model.losses)
-            values = [variable.value for variable in variables]
-            return tape.gradient(loss, values, unconnected_gradients=tf.UnconnectedGradients.ZERO), terms
-
-        gradients, terms = descend(batch.images, model.trainable_variables)
-        if batch.copies is not None:  # from these only the encoder learns
-            encoder = model.encoder.trainable_variables
-            more, _ = descend(batch.copies, encoder)
-            places = {id(variable): i for i, variable in enumerate(model.trainable_variables)}
-            for variable, gradient in zip(encoder, more, strict=True):
-                gradients[places[id(variable)]] += gradient
-        return gradients, tf.stack([tf.reduce_sum(share * terms.nll), tf.reduce_sum(share * terms.kl)])
+        return [sum_in_order(column) for column in zip(*gradients, strict=True)], sum_in_order(losses)
 
     # ---- many steps ------------------------------------------------------------------------------------------
 
@@ -203,7 +185,7 @@ class Trainer:
         seed = tf.stack([self.config.seed, self.first_step + step])
         share = weights / tf.reduce_sum(weights)
         noise = self.model.noise(self.config.batch_size, seed)
-        batch = Batch(images, share, *noise, self._copies(images, seed))
+        batch = Batch(images, share, *noise, self._copies(images, seed), *self._further_noise(seed))
         return self._one(self.strategy.run(self.train_step, (batch, step)))
 
     def _copies(self, images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor | None:
@@ -211,6 +193,16 @@ class Trainer:
             return None
         other = tf.random.experimental.stateless_fold_in(seed, 2)  # independent of what `VAE.noise` draws
         return altered_copies(images, other, bits=self.model.config.binarize != "none")
+
+    def _further_noise(self, seed: tf.Tensor) -> tuple[tf.Tensor | None, tf.Tensor | None]:
+        """What the other objectives draw at each step, independent of what `VAE.noise` draws."""
+        config, other = self.config, tf.random.experimental.stateless_fold_in(seed, 3)
+        if config.objective == "marginal":
+            return None, tf.random.stateless_uniform([2], other)
+        if config.importance_samples == 1:
+            return None, None
+        size = [config.batch_size, config.importance_samples, self.model.config.latent_dim]
+        return tf.random.stateless_normal(size, other), None
 
     def _one(self, result: Any) -> tf.Tensor:
         """The value that all replicas agree on."""
@@ -304,17 +296,6 @@ def _rows(array: tf.Tensor, context: tf.distribute.ReplicaContext) -> tf.Tensor:
     size = array.shape[0] // replicas
     start = context.replica_id_in_sync_group * size
     return tf.ensure_shape(array[start : start + size], [size, *array.shape[1:]])
-
-
-def _even_sizes(n: int, parts: int) -> list[int]:
-    """``n`` rows shared as evenly as possible by at most ``parts``: 50 by 4 is 13, 13, 12, 12."""
-    parts = min(n, parts)
-    return [n // parts + (i < n % parts) for i in range(parts)]
-
-
-def _sum_in_order(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
-    """The sum from left to right: an n-ary sum would add in an order that changes from run to run."""
-    return functools.reduce(tf.add, tensors)
 
 
 def _check_finite(losses: np.ndarray, epoch: int, start: int) -> None:

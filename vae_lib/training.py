@@ -17,6 +17,7 @@ from vae_lib.config import TrainingConfig
 from vae_lib.data.loading import ImageData, as_image_data
 from vae_lib.errors import UserError
 from vae_lib.model import VAE, check_model
+from vae_lib.priors import match_prior
 from vae_lib.trainer import Row, Trainer
 
 VALIDATION_SHARE = 10  # with early stopping, one training image in ten is kept for validation
@@ -243,6 +244,8 @@ def run_epochs(
                 break
         if state.best:
             _assign([weight.value for weight in model.weights], state.best)
+        if config.match_prior and (len(state.history) >= config.epochs or _out_of_patience(state, config)):
+            match_prior(model, data.train_images[trainer.rows])
         return state.history
     finally:  # however it ends, the next training repeats neither order nor noise
         model.epochs_trained = trainer.first_epoch + begun

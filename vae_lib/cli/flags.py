@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
 from vae_lib import __version__
-from vae_lib.config import BINARIZATIONS, LIKELIHOODS, MODES, PRECISIONS, SCHEDULES
+from vae_lib.config import BINARIZATIONS, LIKELIHOODS, MODES, OBJECTIVES, PRECISIONS, SCHEDULES
 from vae_lib.errors import one_line
 
 BAD_INPUT = 2
@@ -25,13 +25,17 @@ DOCUMENTED: list[Row] = [
 FURTHER: list[Row] = [
     ("--seed", int, 0, "N", "where all random numbers start from"),
     ("--mode", str, "graph", "MODE", f"how the steps run: {', '.join(MODES)}"),
-    ("--likelihood", str, None, "NAME", f"{', '.join(LIKELIHOODS)} (default: bernoulli for mnist, else a grey one)"),
+    ("--likelihood", str, None, "NAME", f"{', '.join(LIKELIHOODS)} (default: the first for mnist, else the second)"),
     ("--binarize", str, None, "HOW", f"pixels to bits: {', '.join(BINARIZATIONS)} (default: by likelihood)"),
     ("--beta", float, 1.0, "X", "weight of the KL term while training"),
     ("--beta-start", float, None, "X", "what --beta starts from, for half of training (default: by likelihood)"),
     ("--precision", str, "float32", "NAME", f"of the layers' arithmetic: {', '.join(PRECISIONS)}"),
     ("--schedule", str, "cosine", "NAME", f"of the learning rate: {', '.join(SCHEDULES)}"),
     ("--hidden-units", int, 256, "N", "units of the dense layers"),
+    ("--encoder-layers", int, 1, "N", "dense layers of the encoder before its head"),
+    ("--objective", str, "elbo", "NAME", f"what training ascends: {', '.join(OBJECTIVES)} (2 dimensions, no encoder)"),
+    ("--importance-samples", int, 1, "K", "above 1: train on the importance-weighted bound of K samples"),
+    ("--grid-side", int, 56, "N", "codes along a side of the grid that the marginal objective sums over"),
     ("--patience", int, 0, "EPOCHS", "stop after this many without a better validation ELBO, keep the best; 0: never"),
     ("--checkpoint-every", int, 0, "STEPS", "checkpoint within epochs too; 0: after each epoch only"),
     ("--source", str, "auto", "SOURCE", "'auto', 'tfds', 'sample', or a folder that TensorFlow Datasets prepared"),
@@ -106,6 +110,8 @@ def _add_training(parser: Parser) -> Any:
     further.add_argument("--hold-out-sample", action="store_true", help="train on no image (or person) of the sample")
     text = "let the encoder, and not the decoder, learn from altered copies of the images too"
     further.add_argument("--augment-encoder", action="store_true", help=text)
+    text = "at the end, give the codes of all images together the prior's mean and variance in each dimension"
+    further.add_argument("--match-prior", action="store_true", help=text)
     further.add_argument("--overwrite", action="store_true", help="replace the run in --out")
     return further
 

@@ -18,7 +18,7 @@ from vae_lib.arrays import check_count
 from vae_lib.backend import keras
 from vae_lib.data.loading import ImageData, as_image_data
 from vae_lib.errors import Fault, UserError
-from vae_lib.evaluation import EVALUATION_SEED, kl_per_dimension
+from vae_lib.evaluation import kl_per_dimension
 from vae_lib.files import user_path, write_atomically
 from vae_lib.model import VAE, Encodings, check_encodings, check_model
 from vae_lib.networks import DepthToSpace
@@ -210,7 +210,7 @@ def explorer_page(
         labels = data.test_labels if len(data.test_images) else data.train_labels
         data = data._replace(test_images=images, test_labels=labels)
         if encodings is None:
-            encodings = Encodings(*model.encode_arrays(images, seed=EVALUATION_SEED), labels)
+            encodings = Encodings(*model.encode_arrays(images), labels)
         elif data.label_names and encodings.labels.max(initial=0) >= len(data.label_names):
             raise UserError("the encodings have labels that the data has no names for: they are of other images.")
     kl = np.zeros(config.latent_dim)

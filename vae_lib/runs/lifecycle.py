@@ -165,7 +165,7 @@ def _complete(
         return places.final_path(partial)
     try:
         with np.errstate(all="ignore"):  # what is not finite is refused as the run is finished
-            codes = model.encode_arrays(data.test_images, seed=evaluation.EVALUATION_SEED)
+            codes = model.encode_arrays(data.test_images)
             encodings = Encodings(*codes, data.test_labels)
             metrics = evaluation.describe(model, data, config.data.name)
         metrics["made_by"] = provenance(state.command, state.seconds)

@@ -38,7 +38,7 @@ from vae_lib.runs.places import PARTIAL, final_path, find_run, partial_path, pro
 from vae_lib.runs.trust import WEIGHTS
 from vae_lib.trainer import Row
 
-FORMAT = 2  # 1 held all settings in one flat list
+FORMAT = 3  # 1 held all settings in one flat list, 2 knew fewer of them
 LARGEST_HALF = 60_000.0  # a code beyond it is not kept in half precision
 
 
@@ -254,7 +254,7 @@ def save_run(
     if images is not None and metrics is None and len(images.test_images):
         metrics = evaluation.describe(model, images, images.name)
     if images is not None and encodings is None and len(images.test_images):
-        codes = model.encode_arrays(images.test_images, seed=evaluation.EVALUATION_SEED)
+        codes = model.encode_arrays(images.test_images)
         encodings = Encodings(*codes, images.test_labels)
     partial = start_run(config, path, overwrite=overwrite)
     try:
@@ -320,12 +320,14 @@ def read_config(folder: Path) -> tuple[RunConfig, str | None]:
     try:
         text = trust.own_file(folder, "config.json").read_text("utf-8-sig")
         record = json.loads(text, object_pairs_hook=no_duplicates)
-        if record["format"] not in (1, FORMAT):
-            raise UserError(f"{folder} has format {record['format']}; this version reads formats 1 and {FORMAT}.")
+        if record["format"] not in (1, 2, FORMAT):
+            raise UserError(f"{folder} has format {record['format']}; this version reads formats 1 to {FORMAT}.")
         if not isinstance(record["weights_sha256"], str | None):
             raise UserError("the checksum of the weights is no text.")
-        read = RunConfig.from_first_format if record["format"] == 1 else RunConfig.from_dict
-        return read(record["config"]), record["weights_sha256"]
+        if record["format"] == 1:
+            return RunConfig.from_first_format(record["config"]), record["weights_sha256"]
+        config = RunConfig.from_dict(record["config"], second_format=record["format"] == 2)
+        return config, record["weights_sha256"]
     except UserError as error:
         raise UserError(f"{folder}/config.json: {error}") from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
