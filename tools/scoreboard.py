@@ -5,23 +5,26 @@ The tables go between the lines <!-- scoreboard --> and <!-- end -->.
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
 from tools.pretrain import RECIPES
 from vae_lib.errors import UserError
 from vae_lib.files import write_atomically
-from vae_lib.report import scoreboard
 from vae_lib.runs.places import find_run
 from vae_lib.runs.store import read_config, read_metrics
+from vae_lib.scoreboard import scoreboard
 
+COMPRESSORS = Path(__file__).parents[1] / "docs" / "compressors.json"
 START, END = "<!-- scoreboard -->\n", "<!-- end -->"
 
 
 def tables() -> str:
     """The scoreboard of the shipped runs."""
     folders = {name: find_run(name) for name in sorted(RECIPES)}
-    return scoreboard({name: (read_config(folder)[0], read_metrics(folder)) for name, folder in folders.items()})
+    runs = {name: (read_config(folder)[0], read_metrics(folder)) for name, folder in folders.items()}
+    return scoreboard(runs, json.loads(COMPRESSORS.read_text())["test"])
 
 
 def between_marks(text: str, content: str) -> str:

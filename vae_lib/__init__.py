@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vae_lib.errors import UserError as UserError
     from vae_lib.evaluation import evaluate as evaluate
     from vae_lib.evaluation import evaluate_elbo as evaluate_elbo
+    from vae_lib.marginal import refine as refine
     from vae_lib.model import VAE as VAE
     from vae_lib.model import Elbo as Elbo
     from vae_lib.model import Encodings as Encodings
@@ -44,6 +45,7 @@ _HOME = {
     "data.loading": ("ImageData", "load_data"),
     "errors": ("UserError",),
     "evaluation": ("evaluate", "evaluate_elbo"),
+    "marginal": ("refine",),
     "model": ("VAE", "Elbo", "Encodings"),
     "page.export": ("explorer_page",),
     "pictures": ("manifold", "reconstructions", "samples", "spiral_frames"),

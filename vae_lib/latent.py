@@ -38,6 +38,15 @@ def axis_values(n: int, *, extent: float | None = None, quantiles: tuple[float, 
     return np.array([NormalDist().inv_cdf(p) for p in shares])
 
 
+def prior_cells(n: int) -> tuple[Array, Array]:
+    """The means of z and of z^2 in ``n`` cells of a standard normal's axis that hold the same share each, two (n,)."""
+    normal = NormalDist()
+    edges = [-np.inf, *(normal.inv_cdf(i / n) for i in range(1, n)), np.inf]
+    density = np.array([0.0, *map(normal.pdf, edges[1:-1]), 0.0])
+    first = np.array([0.0, *(edge * normal.pdf(edge) for edge in edges[1:-1]), 0.0])  # 0 in the limit at both ends
+    return -n * np.diff(density), 1.0 - n * np.diff(first)
+
+
 def grid(values: Array) -> Array:
     """The square grid over ``values``, (n,) -> (n, n, 2): x grows to the right, y grows upwards."""
     x, y = np.meshgrid(values, values[::-1])

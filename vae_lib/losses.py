@@ -88,46 +88,62 @@ def gaussian_nll(x: tf.Tensor, mean: tf.Tensor, log_sigma: tf.Tensor) -> tf.Tens
 LEVEL = 1 / 256
 
 
-def discretized_logistic_nll(x: tf.Tensor, mean: tf.Tensor, log_scale: tf.Tensor) -> tf.Tensor:
-    """-log P(x | mean, scale) of grey levels in nats, three of (B, H, W, C) -> (B,)."""
-    return _sum_per_example(_logistic_level_nll(x, mean, log_scale))
+def discretized_logistic_nll(x: tf.Tensor, location: tf.Tensor, log_scale: tf.Tensor) -> tf.Tensor:
+    """-log P(x | location, scale) of grey levels in nats, three of (B, H, W, C) -> (B,).
+
+    A location below 0 says that a pixel is black and how surely, whatever the scale.
+    """
+    return _sum_per_example(_logistic_level_nll(x, location, log_scale))
 
 
 @tf.custom_gradient
-def _logistic_level_nll(x: tf.Tensor, mean: tf.Tensor, log_scale: tf.Tensor) -> tuple[tf.Tensor, object]:
+def _logistic_level_nll(x: tf.Tensor, location: tf.Tensor, log_scale: tf.Tensor) -> tuple[tf.Tensor, object]:
     """Elementwise; sigmoid(u) - sigmoid(l) = sigmoid(u) sigmoid(-l) (1 - exp(l - u)) needs no small difference."""
     below = tf.cast(x < 1.0 - LEVEL, tf.float32)  # a level has an upper border unless it is the last,
     above = tf.cast(x > LEVEL, tf.float32)  # and a lower border unless it is the first
     precision = tf.exp(-log_scale)
-    centre, width = (x - mean) * precision, LEVEL * precision
+    centre, width = (x - location) * precision, LEVEL * precision
     upper, lower = centre + 0.5 * width, centre - 0.5 * width
     value = below * tf.nn.softplus(-upper) + above * tf.nn.softplus(lower)
     value -= below * above * tf.math.log(-tf.math.expm1(-width))
 
     def gradient(upstream: tf.Tensor) -> tuple[None, tf.Tensor, tf.Tensor]:
         at_upper, at_lower = below * tf.sigmoid(-upper), above * tf.sigmoid(lower)
-        by_mean = precision * (at_upper - at_lower)
+        by_location = precision * (at_upper - at_lower)
         by_scale = upper * at_upper - lower * at_lower + below * above * width * tf.exp(-width) / -tf.math.expm1(-width)
-        return None, upstream * by_mean, upstream * by_scale
+        return None, upstream * by_location, upstream * by_scale
 
     return value, gradient
 
 
-def discretized_logistic_mean(mean: tf.Tensor, log_scale: tf.Tensor) -> tf.Tensor:
-    """E[x], elementwise, in [0, 1]: the logistic's mean once what lies beyond 0 and 1 has been moved to them.
+def discretized_logistic_mean(location: tf.Tensor, log_scale: tf.Tensor) -> tf.Tensor:
+    """E[x], elementwise, in [0, 1]: what lies beyond 0 and 1 counts as 0 and 1, wherever the logistic has its middle.
 
     The levels are taken as infinitely narrow, which is off by much less than one of them.
     """
+    return _logistic_moments(location, log_scale)[0]
+
+
+def discretized_logistic_variance(location: tf.Tensor, log_scale: tf.Tensor) -> tf.Tensor:
+    """Var[x], elementwise, by the dilogarithm; levels infinitely narrow."""
+    return _logistic_moments(location, log_scale)[1]
+
+
+def _logistic_moments(location: tf.Tensor, log_scale: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mean and variance around r, the location moved into [0, 1]: integrals of P(Y > t) above it and P(Y < t) below."""
     scale = tf.exp(log_scale)
-    return mean + scale * (tf.nn.softplus(-mean / scale) - tf.nn.softplus((mean - 1.0) / scale))
+    r = tf.clip_by_value(location, 0.0, 1.0)
+
+    def one_side(near: tf.Tensor, far: tf.Tensor, beyond: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        near, far = tf.maximum(near, 0.0) / scale, tf.maximum(far, 0.0) / scale
+        first = scale * (tf.nn.softplus(-near) - tf.nn.softplus(-far))
+        return first, 2.0 * (tf.square(scale) * (_dilogarithmic(far) - _dilogarithmic(near)) - beyond * first)
+
+    above = one_side(r - location, 1.0 - location, r - location)
+    below = one_side(location - r, location, location - r)
+    return r + above[0] - below[0], above[1] + below[1] - tf.square(above[0] - below[0])
 
 
-def discretized_logistic_variance(mean: tf.Tensor, log_scale: tf.Tensor) -> tf.Tensor:
-    """Var[x], elementwise, for a ``mean`` in [0, 1], by the dilogarithm; levels infinitely narrow."""
-    scale = tf.exp(log_scale)
-
-    def half(b: tf.Tensor) -> tf.Tensor:  # the integral of y sigmoid(-y) from 0 to b >= 0
-        return math.pi**2 / 12 - b * tf.nn.softplus(-b) + tf.math.special.spence(1.0 + tf.exp(-b))
-
-    around = 2.0 * tf.square(scale) * (half(mean / scale) + half((1.0 - mean) / scale))
-    return around - tf.square(discretized_logistic_mean(mean, log_scale) - mean)
+def _dilogarithmic(b: tf.Tensor) -> tf.Tensor:
+    """The integral of y sigmoid(-y) from 0 to b, for b >= 0."""
+    return math.pi**2 / 12 - b * tf.nn.softplus(-b) + tf.math.special.spence(1.0 + tf.exp(-b))

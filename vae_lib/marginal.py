@@ -6,17 +6,19 @@ quantity speaks of the same pixels. All results are in nats per image.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from vae_lib.arrays import as_codes, as_prepared, check_count, check_seed
 from vae_lib.backend import keras, parallel_map, tf
+from vae_lib.config import EVALUATION_SEED
 from vae_lib.errors import UserError
-from vae_lib.losses import LOG_2PI, gaussian_kl
-from vae_lib.model import VAE, Posterior
+from vae_lib.losses import LOG_2PI, discretized_logistic_nll, gaussian_kl
+from vae_lib.model import VAE, Posterior, check_model
 
 DECODED_AT_ONCE = 2_000_000  # pixels in one batch: larger ones leave the processor's caches and are slower
 TILE = 0.5  # the side of the squares that the latent plane is cut into
@@ -88,11 +90,42 @@ def importance_weighted_bound(
 
 
 # ---- The plane, integrated ---------------------------------------------------------------------------------
-# Each likelihood is an exponential family in x: log p(x | z) = x . slope(z) - offset(z) - base(x). So the values at
-# many points for many images are one matrix product.
+# The likelihoods of one number a pixel are exponential families in x: log p(x | z) = x . slope(z) - offset(z) - base(x).
+# So the values at many points for many images are one matrix product. The discretized logistic is none: its values are
+# computed pixel by pixel for each pair, which takes about a hundred times as long.
 
 
 Points = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+Values = Callable[[np.ndarray], np.ndarray]  # images (n, P) to log p(x, z) + base(x) at some codes, (n, K)
+Plane = Callable[[np.ndarray], Values]  # codes (K, 2) to these values
+
+
+def _plane(model: VAE) -> Plane:
+    """A function of codes (K, 2) that decodes them once and gives their `Values` for any images."""
+    if model.config.likelihood == "discretized_logistic":
+        return _pairs(model)
+    points = _points(model)
+
+    def at(z: np.ndarray) -> Values:
+        slope, offset = points(z)
+        return lambda flat: flat @ slope.T - offset
+
+    return at
+
+
+def _pairs(model: VAE) -> Plane:
+    def values(flat: tf.Tensor, mean: tf.Tensor, log_scale: tf.Tensor) -> tf.Tensor:
+        return tf.map_fn(lambda x: -discretized_logistic_nll(tf.broadcast_to(x, tf.shape(mean)), mean, log_scale), flat)
+
+    run = tf.function(values).get_concrete_function(*[tf.TensorSpec([None, None])] * 3)
+
+    def at(z: np.ndarray) -> Values:
+        terms = model.location_and_log_scale(model.decode_logits(tf.constant(z, tf.float32)))
+        terms = [tf.reshape(term, [len(z), -1]) for term in terms]
+        offset = 0.5 * np.square(z).sum(axis=-1) + LOG_2PI
+        return lambda flat: run(tf.constant(flat, tf.float32), *terms).numpy().astype(np.float64) - offset
+
+    return at
 
 
 def _points(model: VAE) -> Points:
@@ -131,8 +164,7 @@ def log_joint(model: VAE, x: np.ndarray, z: np.ndarray) -> np.ndarray:
     """log p(x, z) of every image with every code of a plane, (N, H, W, C), (K, 2) -> (N, K) float64."""
     x = as_prepared(x, model.config.image_shape)
     flat = x.reshape(len(x), -1).astype(np.float64)
-    slope, offset = _points(model)(as_codes(z, 2))
-    return flat @ slope.T - offset - _base(model, flat)[:, None]
+    return _plane(model)(as_codes(z, 2))(flat) - _base(model, flat)[:, None]
 
 
 class Exact(NamedTuple):
@@ -156,9 +188,9 @@ def exact_log_px(model: VAE, x: np.ndarray, *, tolerance: float = 0.02, progress
         raise UserError(f"log p(x) is integrated over 2 latent dimensions; this model has {model.config.latent_dim}.")
     x = as_prepared(x, model.config.image_shape)
     flat = x.reshape(len(x), -1).astype(np.float64)
-    points = _points(model)
+    plane = _plane(model)
     z_mean = _encode(model, x)
-    reach = _reach(points, flat, z_mean)
+    reach = _reach(plane, flat, z_mean)
     edges = np.arange(-reach, reach, TILE)
     corners = np.stack(np.meshgrid(edges, edges), axis=-1).reshape(-1, 2)  # (T, 2)
     home = np.square(z_mean[:, None] - (corners + TILE / 2)).sum(axis=-1).argmin(axis=1)  # where z_mean lies
@@ -173,7 +205,7 @@ def exact_log_px(model: VAE, x: np.ndarray, *, tolerance: float = 0.02, progress
 
         def refine(t: int, side: int = side, wanted: np.ndarray = wanted) -> np.ndarray:
             rows = np.flatnonzero(wanted[:, t])
-            return _tile_quarters(points, flat[rows], corners[t], side)
+            return _tile_quarters(plane, flat[rows], corners[t], side)
 
         tiles = np.flatnonzero(wanted.any(axis=0)).tolist()
         for t, found in zip(tiles, parallel_map(refine, tiles, progress=progress), strict=True):
@@ -191,32 +223,32 @@ def _encode(model: VAE, x: np.ndarray) -> np.ndarray:
     return np.concatenate(parallel_map(lambda i: model.encode(tf.constant(x[i : i + 500])).z_mean.numpy(), batches))
 
 
-def _reach(points: Points, flat: np.ndarray, z_mean: np.ndarray) -> float:
+def _reach(plane: Plane, flat: np.ndarray, z_mean: np.ndarray) -> float:
     """How far from the origin, along the axes, images (N, P) have mass: a multiple of the tiles' side."""
     steps = np.arange(-FARTHEST, FARTHEST + 0.1, TILE / 2)
     lattice = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
-    rings = np.abs(lattice).max(axis=1)
-    needed = max(6.0, float(np.abs(z_mean).max()) + 1.0)
-    step = max(1, DECODED_AT_ONCE // flat.shape[1])
-    parts = [points(lattice[i : i + step]) for i in range(0, len(lattice), step)]
-    slopes = [slope.astype(np.float32) for slope, _ in parts]  # half the memory; only magnitudes matter here
-    offset = np.concatenate([offset for _, offset in parts])
-    for i in range(0, len(flat), 500):
-        values = np.concatenate([flat[i : i + 500] @ slope.T for slope in slopes], axis=1) - offset
-        matters = (values > values.max(axis=1, keepdims=True) - NEGLIGIBLE).any(axis=0)
-        needed = max(needed, float(rings[matters].max()) + TILE)
+    rings, ring = np.unique(np.abs(lattice).max(axis=1), return_inverse=True)
+    order = np.argsort(ring, kind="stable")  # from the centre outwards
+    highest = np.full([len(flat), len(rings)], -np.inf)  # of each image's values on each ring
+    for part in np.split(order, range(0, len(order), max(1, DECODED_AT_ONCE // flat.shape[1]))[1:]):
+        values = plane(lattice[part])
+        for i in range(0, len(flat), 500):
+            for r, found in enumerate(np.split(values(flat[i : i + 500]), np.flatnonzero(np.diff(ring[part])) + 1, 1)):
+                here = ring[part[0]] + r
+                highest[i : i + 500, here] = np.maximum(highest[i : i + 500, here], found.max(axis=1))
+    matters = (highest > highest.max(axis=1, keepdims=True) - NEGLIGIBLE).any(axis=0)
+    needed = max(6.0, float(np.abs(z_mean).max()) + 1.0, float(rings[matters].max()) + TILE)
     return min(FARTHEST, TILE * math.ceil(needed / TILE))
 
 
-def _tile_quarters(points: Points, flat: np.ndarray, corner: np.ndarray, side: int) -> np.ndarray:
+def _tile_quarters(plane: Plane, flat: np.ndarray, corner: np.ndarray, side: int) -> np.ndarray:
     """log of the integral over a tile by each of the four lattices of every second point, (n, P) -> (n, 4)."""
     steps = (np.arange(side) + 0.5) * (TILE / side)
     quarters = np.full([len(flat), 4], -np.inf)
     rows = max(2, DECODED_AT_ONCE // (side * flat.shape[1]) // 2 * 2)  # an even number of the lattice's rows at once
     for y in np.split(steps, range(rows, side, rows)):
         lattice = corner + np.stack(np.meshgrid(steps, y), axis=-1).reshape(-1, 2)
-        slope, offset = points(lattice)
-        values = (flat @ slope.T - offset).reshape(len(flat), len(y) // 2, 2, side // 2, 2)
+        values = plane(lattice)(flat).reshape(len(flat), len(y) // 2, 2, side // 2, 2)
         values = values.transpose(0, 2, 4, 1, 3).reshape(len(flat), 4, -1)
         quarters = np.logaddexp(quarters, log_sum_exp(values))
     return quarters + 2.0 * math.log(2.0 * TILE / side)
@@ -234,9 +266,15 @@ def hermite(order: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _quadrature_elbo(model: VAE, x: tf.Tensor, z_mean: tf.Tensor, z_log_var: tf.Tensor, order: int) -> tf.Tensor:
     """The ELBO (B,) of Gaussians in two dimensions, its expectation a Gauss-Hermite sum instead of a sample."""
-    nodes, weights = hermite(order)
-    z = z_mean[:, None] + tf.exp(0.5 * z_log_var)[:, None] * nodes  # (B, K, 2)
-    logits = model.decode_logits(tf.reshape(z, [-1, 2]))
+    return _weighted_elbo(model, x, z_mean, z_log_var, *hermite(order))
+
+
+def _weighted_elbo(
+    model: VAE, x: tf.Tensor, z_mean: tf.Tensor, z_log_var: tf.Tensor, nodes: np.ndarray, weights: np.ndarray
+) -> tf.Tensor:
+    """The ELBO (B,) of Gaussians, its expectation a sum over ``nodes`` (K, D) of a standard normal."""
+    z = z_mean[:, None] + tf.exp(0.5 * z_log_var)[:, None] * nodes  # (B, K, D)
+    logits = model.decode_logits(tf.reshape(z, [-1, nodes.shape[1]]))
     nll = tf.reshape(model.nll(tf.repeat(x, len(nodes), axis=0), logits), [-1, len(nodes)])
     return -tf.linalg.matvec(nll, weights) - gaussian_kl(z_mean, z_log_var)
 
@@ -259,33 +297,82 @@ def best_gaussian(model: VAE, x: np.ndarray, *, steps: int = 150, progress: str 
     x = as_prepared(x, model.config.image_shape)
     values = np.linspace(-4.0, 4.0, 65)
     grid = np.stack(np.meshgrid(values, values), axis=-1).reshape(-1, 2)
-
-    @tf.function(reduce_retracing=True)
-    def loss_and_gradients(batch: tf.Tensor, mean: tf.Tensor, log_var: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        with tf.GradientTape() as tape:
-            tape.watch([mean, log_var])
-            loss = -tf.reduce_sum(_quadrature_elbo(model, batch, mean, log_var, order=4))
-        return loss, tape.gradient(loss, [mean, log_var])
-
-    def ascend(batch: tf.Tensor, mean: tf.Tensor, log_var: tf.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        scale = tf.exp(0.5 * log_var)  # steps in units of the posterior's own width
-        shift, stretch = keras.Variable(tf.zeros_like(mean)), keras.Variable(tf.zeros_like(mean))
-        optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.2, steps))
-        for _ in range(steps):
-            _, (d_mean, d_log_var) = loss_and_gradients(batch, mean + scale * shift, log_var + stretch)
-            optimizer.apply([d_mean * scale, d_log_var], [shift, stretch])
-        mean, log_var = mean + scale * shift, log_var + stretch
-        return _quadrature_elbo(model, batch, mean, log_var, order=8).numpy(), mean.numpy(), log_var.numpy()
+    ascend = _ascent(functools.partial(_quadrature_elbo, model, order=4), steps)
 
     def part(start: int) -> tuple[np.ndarray, ...]:
         batch = tf.constant(x[start : start + 50])
         mean, log_var = model.encode(batch)
         peak = tf.constant(grid[log_joint(model, batch.numpy(), grid).argmax(axis=1)], tf.float32)
-        own = _quadrature_elbo(model, batch, mean, log_var, order=8).numpy()
-        ends = [(own, mean.numpy(), log_var.numpy())] + [ascend(batch, centre, log_var) for centre in (mean, peak)]
-        best = np.argmax([elbo for elbo, _, _ in ends], axis=0)
-        return own, *(np.stack(column)[best, np.arange(len(best))] for column in zip(*ends, strict=True))
+        ends = [(mean, log_var)] + [ascend(batch, centre, log_var) for centre in (mean, peak)]
+        elbos = np.stack([_quadrature_elbo(model, batch, *end, order=8).numpy() for end in ends])
+        best = elbos.argmax(axis=0), np.arange(len(batch))
+        return elbos[0], elbos[best], *(np.stack(column)[best] for column in zip(*ends, strict=True))
 
     parts = parallel_map(part, range(0, len(x), 50), progress=progress)
     encoder, elbo, mean, log_var = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Gaps(encoder, elbo, Posterior(mean, log_var))
+
+
+def refine(
+    vae: VAE,
+    images: np.ndarray,
+    *,
+    steps: int = 40,
+    samples: int = 16,
+    seed: int = EVALUATION_SEED,
+    progress: str | None = None,
+) -> Posterior:
+    """Each image's own Gaussian, by gradient ascent of its ELBO from the encoder's: two arrays (N, D).
+
+    Half-way between one network for all images and inference from scratch (Kim et al. 2018). ``images`` are bytes or
+    floats in [0, 1], (N, H, W, C). In two dimensions the ELBO is a Gauss-Hermite sum, and `best_gaussian` is the limit
+    of many ``steps``; in more dimensions it is the mean of ``samples`` draws whose noise, a function of ``seed``, is
+    the same at every step and comes in pairs of opposite sign. Raises `UserError`.
+
+        >>> from vae_lib import VAE, load_data, refine
+        >>> digits = load_data("mnist", source="sample").test_images[:4]
+        >>> refine(VAE(latent_dim=3, num_filters=4), digits, steps=2).z_mean.shape
+        (4, 3)
+    """
+    x = check_model(vae).prepare_arrays(images, seed=seed)
+    steps, samples = check_count(steps, "the number of steps"), check_count(samples, "the number of samples")
+    if vae.config.latent_dim == 2:
+        elbo: Any = functools.partial(_quadrature_elbo, vae, order=4)
+    else:
+        half = np.random.default_rng(seed).standard_normal([-(-samples // 2), vae.config.latent_dim], np.float32)
+        elbo = functools.partial(_mean_elbo, vae, nodes=np.concatenate([half, -half]))
+    ascend = _ascent(elbo, steps)
+
+    def part(start: int) -> list[np.ndarray]:
+        batch = tf.constant(x[start : start + 50])
+        return [tensor.numpy() for tensor in ascend(batch, *vae.encode(batch))]
+
+    parts = parallel_map(part, range(0, len(x), 50), progress=progress)
+    return Posterior(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _mean_elbo(model: VAE, x: tf.Tensor, z_mean: tf.Tensor, z_log_var: tf.Tensor, nodes: np.ndarray) -> tf.Tensor:
+    """The ELBO (B,) of Gaussians, its expectation the mean over standard normal draws (K, D)."""
+    return _weighted_elbo(model, x, z_mean, z_log_var, nodes, np.full(len(nodes), 1 / len(nodes), np.float32))
+
+
+def _ascent(elbo: Callable[..., tf.Tensor], steps: int) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
+    """A function of images (B, H, W, C) and their Gaussians, two of (B, D), that gives Gaussians of higher ELBO."""
+
+    @tf.function(reduce_retracing=True)
+    def gradients(batch: tf.Tensor, mean: tf.Tensor, log_var: tf.Tensor) -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch([mean, log_var])
+            loss = -tf.reduce_sum(elbo(batch, mean, log_var))
+        return tape.gradient(loss, [mean, log_var])
+
+    def ascend(batch: tf.Tensor, mean: tf.Tensor, log_var: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        scale = tf.exp(0.5 * log_var)  # steps in units of the posterior's own width
+        shift, stretch = keras.Variable(tf.zeros_like(mean)), keras.Variable(tf.zeros_like(mean))
+        optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.2, steps))
+        for _ in range(steps):
+            d_mean, d_log_var = gradients(batch, mean + scale * shift, log_var + stretch)
+            optimizer.apply([d_mean * scale, d_log_var], [shift, stretch])
+        return mean + scale * shift, log_var + stretch
+
+    return ascend

@@ -15,14 +15,15 @@ from vae_lib.arrays import as_codes, as_images, as_labels, check_count, check_se
 from vae_lib.backend import keras, parallel_map, tf
 from vae_lib.config import EVALUATION_SEED, ModelConfig
 from vae_lib.errors import UserError
-from vae_lib.latent import axis_values
+from vae_lib.latent import prior_cells
 from vae_lib.networks import build_decoder, build_encoder
 
 LOG_VAR_BOUND = 20.0  # |z_log_var| stays below it, so exp() of it never overflows
 MIN_LOG_SIGMA = math.log(1 / 256)  # one grey level
 LOG_SCALE = (-3.0, 5.0)  # of the discretized logistic: what a new decoder starts near, and how far it may go from there
-GRID_SIDE = 96  # codes along a side of the grid on which a posterior is found without an encoder
-GRID_QUANTILES = (0.0005, 0.9995)  # of the prior, at the grid's borders
+GRID_SIDE = 96  # cells along a side of the grid on which a posterior is found without an encoder
+WINDOWS = (0.15, 0.5, math.inf)  # standard deviations of what a Gaussian sees around the highest peak of a posterior
+SMALLEST_VARIANCE = 1e-6  # of a posterior on the grid: single precision has no smaller differences of squares
 
 
 class Elbo(NamedTuple):
@@ -155,14 +156,19 @@ class VAE(keras.Model):
         z_mean, raw = tf.split(tf.cast(self.encoder(x, training=training), tf.float32), 2, axis=-1)
         return Posterior(z_mean, LOG_VAR_BOUND * tf.tanh(raw / LOG_VAR_BOUND))
 
-    def grid_terms(self) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Codes (G, 2) at equal steps of the prior's probability, and `log_likelihood_terms` of what they decode to."""
-        axis = axis_values(GRID_SIDE, quantiles=GRID_QUANTILES).astype(np.float32)
-        codes = tf.constant(np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2))
-        return codes, *self.log_likelihood_terms(self.decode_logits(codes))
+    def grid_terms(self) -> tuple[tf.Tensor, ...]:
+        """What `posterior_on_grid` needs: codes and squares (G, 2), and `log_likelihood_terms` of what they decode to.
+
+        The plane is cut into cells that hold the same share of the prior, and each has the mean of z and of z^2 in it.
+        """
+        codes, squares = (
+            tf.constant(np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2), tf.float32)
+            for axis in prior_cells(GRID_SIDE)
+        )
+        return codes, squares, *self.log_likelihood_terms(self.decode_logits(codes))
 
     def log_likelihood_terms(self, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Slopes (G, P) and offsets (G,) with log p(x | z) = x . slope - offset, up to what depends on x alone.
+        """Slopes (G, P) and offsets (G,) with log p(x | z) = x . slope - offset - `log_likelihood_base`.
 
         The likelihoods of one number a pixel are exponential families, so that G codes and B images take one matrix
         product, (B, P) times (P, G). ``logits`` are (G, H, W, C).
@@ -172,35 +178,53 @@ class VAE(keras.Model):
             logits = self.mean_of_logits(logits) * tf.exp(-2.0 * self.log_sigma())
         return tf.reshape(logits, [tf.shape(logits)[0], -1]), offset
 
-    def posterior_on_grid(self, x: tf.Tensor, codes: tf.Tensor, slope: tf.Tensor, offset: tf.Tensor) -> Posterior:
-        """The Gaussian with the mean and the variances of p(z | x) on a grid of codes, (B, H, W, C) -> two (B, 2).
+    def log_likelihood_base(self, flat: tf.Tensor) -> tf.Tensor:
+        """The part of -log p(x | z) that depends on x alone, (B, P) -> (B,)."""
+        if self.config.likelihood != "gaussian":
+            return tf.zeros_like(flat[:, 0])
+        return 0.5 * tf.reduce_sum(tf.square(flat), axis=1) * tf.exp(-2.0 * self.log_sigma())
 
-        Codes at equal steps of the prior's probability weigh the same, so Bayes' rule is a softmax of log p(x | z).
-        A variance is at least that of a cell of the grid.
+    def posterior_on_grid(
+        self, x: tf.Tensor, codes: tf.Tensor, squares: tf.Tensor, slope: tf.Tensor, offset: tf.Tensor
+    ) -> Posterior:
+        """A Gaussian close to p(z | x), (B, H, W, C) -> two tensors (B, 2).
+
+        Cells of the same prior probability weigh the same, so Bayes' rule is a softmax of log p(x | z) over them. Many
+        an image has several peaks, of which a Gaussian can describe one: it takes the moments near the highest, within
+        each of `WINDOWS`, and of these Gaussians the one with the smallest KL(q(z) || p(z | x)).
         """
         flat = tf.reshape(x, [tf.shape(x)[0], -1])
-        share = tf.nn.softmax(tf.matmul(flat, slope, transpose_b=True) - offset)  # (B, G)
-        z_mean = tf.matmul(share, codes)
-        square = tf.matmul(share, tf.square(codes)) - tf.square(z_mean)
-        # a step dz of equal probability p has the width p / N(z; 0, 1), and a box of that width its square over 12
-        step = (GRID_QUANTILES[1] - GRID_QUANTILES[0]) / (GRID_SIDE - 1)
-        cell = step * math.sqrt(2 * math.pi) * tf.exp(0.5 * tf.square(z_mean))
-        return Posterior(z_mean, tf.math.log(tf.maximum(square, 0.0) + tf.square(cell) / 12.0))
+        log_p = tf.nn.log_softmax(tf.matmul(flat, slope, transpose_b=True) - offset)  # (B, G)
+        peak = tf.gather(codes, tf.argmax(log_p, axis=1))  # (B, 2)
+        distance = 0.5 * tf.reduce_sum(tf.square(codes - peak[:, None]), axis=-1)  # (B, G)
+        prior = 0.5 * tf.reduce_sum(tf.square(codes), axis=-1)  # a cell's share of q is as its q(z) / p(z)
+        found = []
+        for width in WINDOWS:
+            share = tf.nn.softmax(log_p - distance / width**2)
+            z_mean = tf.matmul(share, codes)
+            variance = tf.maximum(tf.matmul(share, squares) - tf.square(z_mean), SMALLEST_VARIANCE)
+            density = tf.reduce_sum(tf.square(codes - z_mean[:, None]) / variance[:, None], axis=-1)
+            log_q = tf.nn.log_softmax(prior - 0.5 * density)
+            kl = tf.reduce_sum(tf.exp(log_q) * (log_q - log_p), axis=1)
+            found.append((kl, z_mean, tf.math.log(variance)))
+        kl, z_mean, z_log_var = (tf.stack(column, axis=1) for column in zip(*found, strict=True))
+        best = tf.argmin(kl, axis=1)
+        return Posterior(*(tf.gather(column, best, batch_dims=1) for column in (z_mean, z_log_var)))
 
     def decode_logits(self, z: tf.Tensor, *, training: bool = False) -> tf.Tensor:
         """The decoder's logits, (B, D) -> (B, H, W, C) in float32."""
         return tf.cast(self.decoder(z, training=training), tf.float32)
 
-    def mean_and_log_scale(self, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def location_and_log_scale(self, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """What the discretized logistic takes from logits, (B, H, W, 2 C) -> two tensors (B, H, W, C)."""
-        mean, raw = tf.split(logits, 2, axis=-1)
+        location, raw = tf.split(logits, 2, axis=-1)
         start, most = LOG_SCALE
-        return tf.sigmoid(mean), start + most * tf.tanh(raw / most)
+        return 0.5 + location, start + most * tf.tanh(raw / most)
 
     def mean_of_logits(self, logits: tf.Tensor) -> tf.Tensor:
         """E[x | logits] under the model's likelihood, for each pixel, in [0, 1]."""
         if self.config.likelihood == "discretized_logistic":
-            return losses.discretized_logistic_mean(*self.mean_and_log_scale(logits))
+            return losses.discretized_logistic_mean(*self.location_and_log_scale(logits))
         if self.config.likelihood == "continuous_bernoulli":
             return losses.continuous_bernoulli_mean(logits)
         return tf.sigmoid(logits)
@@ -209,7 +233,7 @@ class VAE(keras.Model):
         """The likelihood's mean and variance of each pixel, two tensors (B, H, W, C)."""
         mean = self.mean_of_logits(logits)
         if self.config.likelihood == "discretized_logistic":
-            return mean, losses.discretized_logistic_variance(*self.mean_and_log_scale(logits))
+            return mean, losses.discretized_logistic_variance(*self.location_and_log_scale(logits))
         if self.config.likelihood == "continuous_bernoulli":
             return mean, losses.continuous_bernoulli_variance(logits)
         if self.config.likelihood == "gaussian":
@@ -240,7 +264,7 @@ class VAE(keras.Model):
         if self.config.likelihood == "continuous_bernoulli":
             return losses.continuous_bernoulli_nll(x, logits)
         if self.config.likelihood == "discretized_logistic":
-            return losses.discretized_logistic_nll(x, *self.mean_and_log_scale(logits))
+            return losses.discretized_logistic_nll(x, *self.location_and_log_scale(logits))
         return losses.bernoulli_nll(x, logits)
 
     def elbo(self, x: tf.Tensor, epsilon: tf.Tensor, *, training: bool = False) -> Elbo:
@@ -363,9 +387,7 @@ class VAE(keras.Model):
 
         return Elbo(*_columns(parallel_map(part, range(0, len(images), batch_size))))
 
-    def prepare_arrays(
-        self, images: np.ndarray, *, seed: int = EVALUATION_SEED, batch_size: int = 500
-    ) -> np.ndarray:
+    def prepare_arrays(self, images: np.ndarray, *, seed: int = EVALUATION_SEED, batch_size: int = 500) -> np.ndarray:
         """`prepare` of images (N, H, W, C), bytes or floats in [0, 1], as float32, with the noise of `elbo_arrays`.
 
         Raises `UserError`.
@@ -397,7 +419,8 @@ class VAE(keras.Model):
         """A function like `encode` for many batches: on a grid, the codes are decoded once for all of them."""
         if self.config.inference == "encoder":
             return self.encode_graph()
-        specs = [self._image_spec(tf.float32), *(tf.TensorSpec(shape) for shape in ([None, 2], [None, None], [None]))]
+        shapes = ([None, 2], [None, 2], [None, None], [None])
+        specs = [self._image_spec(tf.float32), *map(tf.TensorSpec, shapes)]
         run, terms = self._graph(self.posterior_on_grid, *specs), self._graph(self.grid_terms)()
         return lambda x: run(x, *terms)
 

@@ -131,14 +131,15 @@ def marginal_gradients(model: VAE, batch: Batch, side: int, shards: int) -> tupl
     flat = tf.reshape(x, [x.shape[0], -1])
     codes = tf.split(shifted_grid(batch.shift, side), even_sizes(side * side, shards))
     variables = model.trainable_variables
-    decoder = {id(variable) for variable in model.encoder.trainable_variables}
-    decoder = [variable for variable in variables if id(variable) not in decoder]
+    encoder = {id(variable) for variable in model.encoder.trainable_variables}
+    decoder = [variable for variable in variables if id(variable) not in encoder]
     tapes, parts = [], []
     for part in codes:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(_values(decoder))
             slope, offset = model.log_likelihood_terms(model.decode_logits(part, training=True))
-            parts.append(tf.matmul(flat, slope, transpose_b=True) - offset)  # (B, G / shards)
+            fit = tf.matmul(flat, slope, transpose_b=True) - offset  # (B, G / shards)
+            parts.append(fit - model.log_likelihood_base(flat)[:, None])
         tapes.append(tape)
     joint = tf.concat(parts, axis=1)
     log_px = tf.reduce_logsumexp(joint, axis=1) - math.log(side * side)
@@ -151,10 +152,7 @@ def marginal_gradients(model: VAE, batch: Batch, side: int, shards: int) -> tupl
     ]
     found = {id(v): sum_in_order(g) for v, g in zip(decoder, zip(*by_part, strict=True), strict=True)}
     gradients = [found.get(id(variable), tf.zeros_like(variable.value)) for variable in variables]
-    base = tf.zeros([1])
-    if model.config.likelihood == "gaussian":  # what depends on x alone
-        base = 0.5 * tf.reduce_sum(tf.square(flat), axis=1) * tf.exp(-2.0 * model.log_sigma())
-    return gradients, tf.stack([tf.reduce_sum(batch.share * (base - log_px)), 0.0])
+    return gradients, tf.stack([-tf.reduce_sum(batch.share * log_px), 0.0])
 
 
 def _values(variables: Sequence[Any]) -> list[tf.Variable]:

@@ -33,7 +33,9 @@ def match_prior(vae: VAE, images: np.ndarray) -> None:
     dense = isinstance(head, keras.layers.Dense) and isinstance(first, keras.layers.Dense)
     plain = dense and head.activation is keras.activations.linear and head.use_bias and first.use_bias
     if not plain or head.units != 2 * dim:
-        raise UserError("the prior can be matched where the encoder ends and the decoder begins with a dense layer with a bias.")
+        raise UserError(
+            "the prior can be matched where the encoder ends and the decoder begins with a dense layer with a bias."
+        )
     z_mean, z_log_var = (array.astype(np.float64) for array in vae.encode_arrays(images))
     shift = z_mean.mean(axis=0)
     scale = np.sqrt(z_mean.var(axis=0) + np.exp(z_log_var).mean(axis=0))

@@ -258,6 +258,8 @@ def _evaluate(args: argparse.Namespace) -> None:
         _count("--samples", k)
     if args.images is not None:
         _count("--images", args.images)
+    if args.refine:
+        _count("--refine", args.refine)
     run = load_run(args.run)
     config = run.config
     data = _images_of(config, args.source, args.data_dir)
@@ -265,7 +267,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     images = data.test_images
     if args.images is not None:  # taking turns through the labels, by which a set may be sorted
         images = images[pictures.spread_indices(data.test_labels, args.images)]
-    numbers = evaluate(run.model, images, samples=args.samples, exact=exact, progress=True)
+    numbers = evaluate(run.model, images, samples=args.samples, exact=exact, refine=args.refine, progress=True)
     print(f"{args.run}: {len(images)} test images of {report.describe_task(config, data.source)}; nats per image")
     print("\n".join(report.evaluation_lines(config.model, numbers)))
     comparable = data.source == config.data.found and "train" in run.metrics

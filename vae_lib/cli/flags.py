@@ -157,6 +157,8 @@ def main_parser(commands: Mapping[str, Command], prog: str) -> Parser:
     numbers = add("evaluate", "measure a run on test images, in nats per image", rows)
     text = "importance samples of each bound, for example 1 50 5000 (default: 50)"
     numbers.add_argument("--samples", type=_samples, nargs="*", default=[50], metavar="K", help=text)
+    text = "gradient steps for each image's own Gaussian, whose ELBO is given too; 0: none"
+    numbers.add_argument("--refine", type=int, default=0, metavar="STEPS", help=text)
     text = "skip the integration of log p(x) that is possible with 2 latent dimensions"
     numbers.add_argument("--no-exact", action="store_true", help=text)
 

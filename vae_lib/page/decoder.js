@@ -28,11 +28,29 @@ function normalQuantile(p) {
   return (low + high) / 2;
 }
 
-// The mean of a pixel, from its logit, under the run's likelihood.
+const sigmoid = (l) => 1 / (1 + Math.exp(-l));
+const softplus = (x) => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)));
+
+// The mean of a logistic distribution whose mass beyond 0 and 1 lies at 0 and 1: integrals from the middle to both ends.
+function logisticMean(logit, raw, [start, most]) {
+  const location = 0.5 + logit, scale = Math.exp(start + most * Math.tanh(raw / most));
+  const middle = Math.min(Math.max(location, 0), 1);
+  const side = (near, far) => scale * (softplus(-near / scale) - softplus(-far / scale));
+  return middle + side(middle - location, 1 - location) - side(location - middle, location);
+}
+
+// The means of the pixels (H * W * C), from the decoder's last map, under the run's likelihood.
 const MEANS = {
-  sigmoid: (l) => 1 / (1 + Math.exp(-l)),
-  continuous_bernoulli: (l) =>
-    Math.abs(l) < 0.1 ? 0.5 + l / 12 - (l * l * l) / 720 : 0.5 + 0.5 / Math.tanh(0.5 * l) - 1 / l,
+  sigmoid: ({ data }) => data.map(sigmoid),
+  continuous_bernoulli: ({ data }) => data.map((l) =>
+    Math.abs(l) < 0.1 ? 0.5 + l / 12 - (l * l * l) / 720 : 0.5 + 0.5 / Math.tanh(0.5 * l) - 1 / l),
+  discretized_logistic: ({ data, channels }, bounds) => { // a pixel's C locations, then its C scales
+    const half = channels / 2;
+    return Float32Array.from({ length: data.length / 2 }, (_, i) => {
+      const at = Math.floor(i / half) * channels + (i % half);
+      return logisticMean(data[at], data[at + half], bounds);
+    });
+  },
 };
 
 // Rows (M, K) times weights (K, N) plus bias (N). Weights lie in blocks of four columns, so that the inner loop reads
@@ -64,10 +82,11 @@ function gelu(values) {
 }
 
 class Decoder {
-  // `layers` as written by vae_lib.page.export; `packed` all weights, `scales` for each column a scale and a bias.
-  constructor(layers, packed, scales, mean) {
+  // `layers` as written by vae_lib.page.export; `packed` all weights, `scales` for each column a scale and a bias,
+  // `bounds` of a pixel's scale where it has one.
+  constructor(layers, packed, scales, mean, bounds) {
     let at = 0, column = 0;
-    this.mean = MEANS[mean];
+    this.mean = (map) => MEANS[mean](map, bounds);
     this.layers = layers.map((layer) => {
       if (layer.kind !== "dense" && layer.kind !== "conv") return layer;
       const { K, N } = layer;
@@ -88,7 +107,7 @@ class Decoder {
   decode(z) {
     let map = { data: Float32Array.from(z), height: 1, width: 1, channels: z.length };
     for (const layer of this.layers) map = Decoder[layer.kind](map, layer);
-    return map.data.map(this.mean);
+    return this.mean(map);
   }
 
   static dense(map, layer) {

@@ -20,7 +20,7 @@ from vae_lib.data.loading import ImageData, as_image_data
 from vae_lib.errors import Fault, UserError
 from vae_lib.evaluation import kl_per_dimension
 from vae_lib.files import user_path, write_atomically
-from vae_lib.model import VAE, Encodings, check_encodings, check_model
+from vae_lib.model import LOG_SCALE, VAE, Encodings, check_encodings, check_model
 from vae_lib.networks import DepthToSpace
 from vae_lib.runs.store import Run
 
@@ -222,7 +222,8 @@ def explorer_page(
         "name": name,
         "side": config.im_dim,
         "channels": config.channels,
-        "mean": "continuous_bernoulli" if config.likelihood == "continuous_bernoulli" else "sigmoid",
+        "mean": "sigmoid" if config.likelihood in ("bernoulli", "gaussian") else config.likelihood,
+        "logScale": LOG_SCALE,
         "decoder": packed_decoder(model.decoder),
         "order": np.argsort(-kl, kind="stable").tolist(),
         "kl": np.round(kl, 3).tolist(),

@@ -21,10 +21,10 @@ LONG_HOURS = 2.0  # worth a warning
 
 def layers(config: ModelConfig) -> Iterator[tuple[int, int, int]]:
     """Of each layer the inputs and the outputs of one application, and how often it is applied to an image."""
-    filters, hidden, patch = config.num_filters, config.hidden_units, PATCH * PATCH * config.channels
+    filters, hidden, patch = config.num_filters, config.hidden_units, PATCH * PATCH
     side, halvings = feature_size(config.im_dim)
     sides = [side * 2**i for i in range(halvings, -1, -1)]  # from the patches down to the smallest map
-    yield patch, filters, sides[0] ** 2
+    yield patch * config.channels, filters, sides[0] ** 2
     channels = filters
     for smaller in sides[1:]:
         yield 9 * channels, 2 * filters, smaller**2
@@ -32,7 +32,16 @@ def layers(config: ModelConfig) -> Iterator[tuple[int, int, int]]:
     yield 9 * channels, 2 * filters, side**2
     yield 2 * filters, filters, side**2
     yield side**2 * filters, hidden, 1
+    yield from [(hidden, hidden, 1)] * (config.encoder_layers - 1)
     yield hidden, 2 * config.latent_dim, 1
+    yield from decoder_layers(config)
+
+
+def decoder_layers(config: ModelConfig) -> Iterator[tuple[int, int, int]]:
+    """`layers` of the decoder."""
+    filters, hidden = config.num_filters, config.hidden_units
+    side, halvings = feature_size(config.im_dim)
+    sides = [side * 2**i for i in range(halvings, -1, -1)]
     yield config.latent_dim, hidden, 1
     yield hidden, hidden, 1
     yield hidden, side**2 * filters, 1
@@ -40,7 +49,7 @@ def layers(config: ModelConfig) -> Iterator[tuple[int, int, int]]:
     for larger in sides[-2::-1]:
         yield 9 * 2 * filters, 8 * filters, (larger // 2) ** 2
         yield 9 * 2 * filters, 2 * filters, larger**2
-    yield 9 * 2 * filters, patch, sides[0] ** 2
+    yield 9 * 2 * filters, PATCH * PATCH * config.logits_shape[-1], sides[0] ** 2
 
 
 def parameters(config: ModelConfig) -> int:
@@ -48,18 +57,34 @@ def parameters(config: ModelConfig) -> int:
     return sum(inputs * outputs + outputs for inputs, outputs, _ in layers(config))
 
 
+def decoded_codes(config: RunConfig) -> int:
+    """How many codes a step decodes."""
+    training = config.training
+    if training.objective == "marginal":
+        return training.grid_side**2
+    return training.batch_size * training.importance_samples
+
+
 def training_bytes(config: RunConfig, n_images: int) -> float:
     """Memory that training takes, in bytes: weights, the activations of a batch, and the images."""
-    activations = sum(outputs * times for _, outputs, times in layers(config.model))
+    decoder = sum(outputs * times for _, outputs, times in decoder_layers(config.model))
+    encoder = sum(outputs * times for _, outputs, times in layers(config.model)) - decoder
     images = n_images * config.model.im_dim**2 * config.model.channels
     batch = config.training.batch_size  # a smaller set is filled up to one batch
-    return BASE_BYTES + WEIGHT_BYTES * parameters(config.model) + KEPT * 4 * batch * activations + images
+    activations = batch * encoder + decoded_codes(config) * decoder
+    if config.training.objective == "marginal":
+        activations += batch * config.training.grid_side**2
+    return BASE_BYTES + WEIGHT_BYTES * parameters(config.model) + KEPT * 4 * activations + images
 
 
 def training_hours(config: RunConfig, n_images: int) -> float:
     """Time that training takes on this machine's processors, in hours, by the default network's speed."""
-    products = 3 * sum(inputs * outputs * times for inputs, outputs, times in layers(config.model))
-    return products * n_images * config.training.epochs / (PRODUCTS_PER_CORE * CORES) / 3600
+    decoder = sum(inputs * outputs * times for inputs, outputs, times in decoder_layers(config.model))
+    encoder = sum(inputs * outputs * times for inputs, outputs, times in layers(config.model)) - decoder
+    batch = config.training.batch_size
+    products = 3 * (batch * encoder + decoded_codes(config) * decoder)  # of a step
+    steps = n_images * config.training.epochs / batch
+    return products * steps / (PRODUCTS_PER_CORE * CORES) / 3600
 
 
 def check(config: RunConfig, n_images: int) -> None:
