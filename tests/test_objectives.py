@@ -271,7 +271,7 @@ def test_matching_the_prior_changes_no_image_and_raises_the_elbo(sample):
     train(vae, sample.train_images[::10], epochs=3, learning_rate=5e-3)
     images = sample.test_images[:300]
     head = vae.encoder.layers[-1]
-    head.bias.assign(head.bias + [1.5, -1.0, 0.5, 0.0, 0.0, 0.0])  # away from the prior
+    head.bias.assign(head.bias + np.array([1.5, -1.0, 0.5, 0.0, 0.0, 0.0], np.float32))  # away from the prior
     before, codes = vae.decode_arrays(vae.encode_arrays(images).z_mean), vae.encode_arrays(images)
     misfit = describe_codes(*codes)["moment_kl"]
     elbo = evaluate(vae, images)["elbo"]

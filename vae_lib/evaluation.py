@@ -155,8 +155,8 @@ def evaluate(
         report[f"iwae_{k}"], report[f"iwae_{k}_error"] = mean_and_error(values)
     if refine:
         refined = marginal.refine(model, images, steps=refine, seed=seed, progress="refining" if progress else None)
-        values = [marginal.importance_weighted_bound(model, x, 1, seed=seed + i, posterior=refined) for i in range(8)]
-        report["refined_elbo"], report["refined_elbo_error"] = mean_and_error(np.mean(values, axis=0))
+        draws = [marginal.importance_weighted_bound(model, x, 1, seed=seed + i, posterior=refined) for i in range(8)]
+        report["refined_elbo"], report["refined_elbo_error"] = mean_and_error(np.mean(draws, axis=0))
         report["refine_steps"] = refine
         if model.config.binarize == "none":
             report["refined_bits_per_pixel"] = bits_per_pixel(report["refined_elbo"], model.config)

@@ -90,9 +90,9 @@ def importance_weighted_bound(
 
 
 # ---- The plane, integrated ---------------------------------------------------------------------------------
-# The likelihoods of one number a pixel are exponential families in x: log p(x | z) = x . slope(z) - offset(z) - base(x).
-# So the values at many points for many images are one matrix product. The discretized logistic is none: its values are
-# computed pixel by pixel for each pair, which takes about a hundred times as long.
+# The likelihoods of one number a pixel are exponential families in x: log p(x | z) = x . slope(z) - offset(z) -
+# base(x). So the values at many points for many images are one matrix product. The discretized logistic is none: its
+# values are computed pixel by pixel for each pair, which takes about a hundred times as long.
 
 
 Points = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -120,8 +120,8 @@ def _pairs(model: VAE) -> Plane:
     run = tf.function(values).get_concrete_function(*[tf.TensorSpec([None, None])] * 3)
 
     def at(z: np.ndarray) -> Values:
-        terms = model.location_and_log_scale(model.decode_logits(tf.constant(z, tf.float32)))
-        terms = [tf.reshape(term, [len(z), -1]) for term in terms]
+        logits = model.decode_logits(tf.constant(z, tf.float32))
+        terms = [tf.reshape(term, [len(z), -1]) for term in model.location_and_log_scale(logits)]
         offset = 0.5 * np.square(z).sum(axis=-1) + LOG_2PI
         return lambda flat: run(tf.constant(flat, tf.float32), *terms).numpy().astype(np.float64) - offset
 

@@ -67,6 +67,7 @@ def importance_gradients(model: VAE, batch: Batch) -> tuple[Gradients, tf.Tensor
         wanted = {id(variable) for variable in variables}
         encoder = [variable for variable in model.encoder.trainable_variables if id(variable) in wanted]
         others = [v for v in variables if id(v) not in {id(variable) for variable in encoder}]
+        assert batch.samples is not None
         k, dim = batch.samples.shape[1:]
         with tf.GradientTape(watch_accessed_variables=False) as to_encoder:
             to_encoder.watch(_values(encoder))

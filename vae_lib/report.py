@@ -12,8 +12,8 @@ from vae_lib.evaluation import Report
 PIXELS = {"threshold": "thresholded at 0.5", "dynamic": "dynamically binarized", "none": "grey"}
 COLLAPSED = 0.01  # nats; a dimension that carries less is not used
 LITTLE = 0.1  # nats per dimension; with less the decoder hardly listens to z
-# How much less the ELBO may be on test images than on training images. A share of it would mean nothing for grey pixels,
-# where half of the nats are noise that no model can know.
+# How much less the ELBO may be on test images than on training images. A share of it would mean nothing for grey
+# pixels, where most of the nats are noise that no model can know.
 OVERFITTED_NATS = 5.0  # an image of bits
 OVERFITTED_BITS = 0.2  # a grey pixel
 # Squared error over variance. Errors much smaller than expected have one cause, larger ones two: a few images that the

@@ -130,7 +130,7 @@ class Trainer:
         over the whole batch is taken once, through the images' shares.
         """
         context = tf.distribute.get_replica_context()
-        mine = Batch(*(None if a is None else _rows(a, context) for a in batch[:-1]), batch.shift)
+        mine = Batch(*(None if a is None else _rows(a, context) for a in batch))._replace(shift=batch.shift)
         beta = kl_weight(self.config, self.model.config.likelihood, step, self.total_steps)
         gradients, losses = self._compiled_gradients(beta, mine)
         if context.num_replicas_in_sync > 1:
