@@ -119,7 +119,7 @@ def test_a_shifted_grid_covers_the_prior_evenly():
 def test_the_marginal_objective_is_log_px_and_its_gradient(settings):
     vae = VAE(2, **TINY, **settings)
     images = random_images(6, 8)
-    _, uniform = vae.image_noise(images, 0)
+    _, uniform = vae.noise(6, tf.constant([0, 0]))
     batch = Batch(images, np.full(6, 1 / 6, np.float32), None, uniform, shift=tf.constant([0.5, 0.5]))
     gradients, numbers = marginal_gradients(vae, batch, 64, 2)
     exact = marginal.exact_log_px(vae, np.asarray(vae.prepare(images, uniform))).log_px
@@ -146,9 +146,10 @@ def test_training_on_log_px_needs_no_encoder_and_leaves_it_alone(sample):
     assert history[-1]["train_elbo"] > history[0]["train_elbo"] + 50
     assert all(np.array_equal(a, b) for a, b in zip(before, vae.encoder.weights, strict=True))
     assert vae.config.inference == "grid"
-    found = evaluate(vae, sample.test_images[:60], exact=True)
-    assert found["elbo"] <= found["log_px"]
-    assert found["log_px"] - found["elbo"] < 5.0  # the Gaussian of the exact posterior
+    x = vae.prepare_arrays(sample.test_images[:60])
+    gaps, log_px = marginal.best_gaussian(vae, x), marginal.exact_log_px(vae, x).log_px.mean()
+    assert log_px - 5.0 < gaps.encoder.mean() <= log_px  # the Gaussian of the exact posterior
+    assert gaps.best.mean() - gaps.encoder.mean() < 1.0  # nearly the best there is
 
 
 def test_a_posterior_with_one_peak_has_the_moments_of_the_true_one(sample):
@@ -184,7 +185,7 @@ def test_an_objective_that_does_not_suit_is_refused(sample):
     with pytest.raises(UserError, match="not discretized_logistic"):
         train(VAE(2, **TINY, likelihood="discretized_logistic"), random_images(8, 8), objective="marginal")
     for setting in ({"importance_samples": 2}, {"augment_encoder": True}, {"match_prior": True}, {"beta": 2.0}):
-        with pytest.raises(UserError, match="objective 'marginal'|KL term"):
+        with pytest.raises(UserError, match=r"objective 'marginal'|KL term"):
             TrainingConfig(objective="marginal", **setting)
     with pytest.raises(UserError, match="objective 'margnal' is unknown"):
         TrainingConfig(objective="margnal")
