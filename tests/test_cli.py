@@ -1,5 +1,6 @@
 """The command lines as a user types them, in fresh processes and a temporary folder."""
 
+import io
 import re
 import time
 
@@ -10,6 +11,7 @@ from PIL import Image
 from tests.conftest import ROOT, exit_status, run_python
 from vae_lib import cli
 from vae_lib.cli.flags import training_parser
+from vae_lib.cli.progress import EpochBars
 from vae_lib.runs.store import load_run
 
 TRAIN = str(ROOT / "train_VAE.py")
@@ -118,6 +120,31 @@ def test_bad_tool_input_gets_one_sentence_and_status_2(arguments, small_run, tmp
     assert captured.err.startswith("vae")
     assert captured.err.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("kind", [Terminal, io.StringIO])
+def test_a_terminal_shows_a_bar_and_a_log_does_not(kind, monkeypatch, capsys):
+    stream = kind()
+    monkeypatch.setattr("sys.stderr", stream)
+    bars = EpochBars(3)
+    bars.report(1, 5, 20, 123.456)
+    bars.report(1, 20, 20, 120.0)
+    shown = stream.getvalue()
+    for words in ("epoch 2/3", " 5/20 ", "-ELBO 123.46 nats", "20/20", "-ELBO 120.00 nats", "step/s"):
+        assert (words in shown) == (kind is Terminal), words
+    bars.close({"epoch": 2.0, "train_nll": 110.0, "train_kl": 10.0, "train_elbo": -120.0})
+    line = "epoch 2/3: train ELBO -120.00 nats = -(110.00 reconstruction + 10.00 KL)\n"
+    assert capsys.readouterr().out == line
+    assert stream.getvalue().rpartition("\r")[0].rstrip().count("\n") == 0  # the bar is taken away
+    bars.report(2, 1, 20, 99.0)
+    assert ("epoch 3/3" in stream.getvalue()) == (kind is Terminal)
+    bars.abandon()
+    bars.abandon()
 
 
 def test_runs_are_listed(tmp_path, monkeypatch, capsys, small_run):

@@ -13,6 +13,7 @@ from vae_lib.backend import tf
 from vae_lib.config import ModelConfig, RunConfig
 from vae_lib.model import VAE
 from vae_lib.runs.store import load_run
+from vae_lib.scoreboard import scoreboard
 
 
 @pytest.fixture(scope="module")
@@ -178,11 +179,47 @@ def test_evaluate_refuses_bad_input(arguments, words, small_run, capsys):
 def test_the_scoreboard_keeps_the_tasks_apart(small_run):
     run = load_run(small_run)
     grey = RunConfig.from_flat(latent_dim=2, data="faces", im_dim=64)
-    grey_numbers = {"test": {"elbo": 10.0, "elbo_error": 1.0, "bits_per_pixel": 7.5}}
-    board = report.scoreboard({"mine": (run.config, run.metrics), "grey": (grey, grey_numbers)})
-    rows = [line for line in board.splitlines() if "thresholded" in line]
-    assert len(rows) == 2
+    grey_numbers = {"test": {"elbo": 10.0, "elbo_error": 1.0, "bits_per_pixel": 7.5, "refined_bits_per_pixel": 7.25}}
+    compressed = {"mnist": {"xz": 123.456}, "faces": {"PNG": 4.5}, "fashion_mnist": {"bz2": 3.0}}
+    board = scoreboard({"mine": (run.config, run.metrics), "grey": (grey, grey_numbers)}, compressed)
+    bits, levels = board.split("\n\n")
+    tasks = [line.split(" | ")[0] for line in bits.splitlines()[2:]]
+    assert tasks == sorted(tasks, reverse=True)  # all thresholded rows, then all dynamic ones
+    rows = [line for line in bits.splitlines() if "thresholded" in line]
     assert "`mine`" in rows[0]
-    assert "155.9" in rows[1]
-    assert "| faces, 64 x 64 | 2-D | **`grey`** | **-10.0** +- 1.0 | **7.500** |" in board
-    assert "88.9" in board
+    assert "| 155.9 |" in rows[1]
+    assert rows[-1] == "| thresholded at 0.5 | | xz | | | 123.46 | size of the file |"
+    assert "| **`grey`** | **-10.0** +- 1.0 | **7.500** | 7.250 |" in levels
+    assert "| faces | | PNG | | 4.500 | |" in levels
+    assert "bz2" not in board  # no run of that data
+    assert "88.9" in bits
+    assert "155.9" in scoreboard({"mine": (run.config, run.metrics)})
+
+
+def test_a_scoreboard_names_the_tightest_estimate(small_run):
+    run = load_run(small_run)
+    test = {"elbo": -150.0, "elbo_error": 1.0}
+    for more, cell in (
+        ({}, "| **nan** |  |"),
+        ({"iwae_5": -140.0, "iwae_5_error": 1.0, "iwae_50": -130.0}, "| **130.00** | IWAE-50 |"),
+        ({"iwae_50": -130.0, "log_px": -125.5}, "| **125.50** | exact |"),
+        ({"log_px": -125.5, "refined_elbo": -127.25}, "| 127.25 | **125.50** | exact |"),
+    ):
+        assert cell in scoreboard({"mine": (run.config, {"test": test | more})})
+
+
+def test_overfitting_is_judged_in_nats_and_in_bits_and_not_as_a_share():
+    def found(config, train, test):
+        numbers = {"elbo": test, "elbo_error": 0.1, "kl": 9.0, "kl_per_dimension": [4.0, 5.0], "pixel_calibration": []}
+        return [line for line in report.verdict(config, numbers, {"elbo": train, "elbo_error": 0.1})]
+
+    bits, grey = ModelConfig(2), ModelConfig(2, likelihood="discretized_logistic")
+    assert found(bits, -100.0, -104.0) == []
+    assert "more than 5 nats below" in found(bits, -100.0, -106.0)[0]
+    pixel = 784 * math.log(2)  # a bit a pixel
+    assert found(grey, 0.0, -0.19 * pixel) == []
+    assert "more than 0.2 bits a pixel below" in found(grey, 0.0, -0.21 * pixel)[0]
+    numbers = {"elbo": -8.5 * pixel, "elbo_error": 0.1 * pixel, "bits_per_pixel": 8.5, "kl": 9.0}
+    numbers |= {"kl_per_dimension": [4.0, 5.0], "pixel_calibration": []}
+    assert "8.50 bits per pixel are more than the 8" in report.verdict(grey, numbers)[0]
+    assert report.verdict(grey, numbers | {"elbo_error": 0.3 * pixel}) == []

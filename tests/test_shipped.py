@@ -1,5 +1,6 @@
 """The runs in pickles/ reproduce the numbers that they record, and the pages that quote them agree."""
 
+import json
 import re
 import shlex
 
@@ -9,8 +10,9 @@ from PIL import Image
 
 from tests.conftest import ROOT
 from tests.figures import difference
+from tools import compressors
 from tools.pretrain import RECIPES
-from tools.scoreboard import between_marks, tables
+from tools.scoreboard import COMPRESSORS, between_marks, tables
 from vae_lib import figures, latent, marginal, pictures, report
 from vae_lib.cli.flags import training_parser
 from vae_lib.data.loading import load_data
@@ -136,6 +138,26 @@ def test_the_pages_show_the_numbers_of_the_runs():
     for name, number in quoted.items():
         test = read_metrics(find_run(name))["test"]
         assert number == (f"{test['bits_per_pixel']:.3f}" if "bits_per_pixel" in test else f"{-test['elbo']:.2f}"), name
+
+
+@pytest.mark.parametrize("name", compressors.SIDES)
+def test_the_compressors_are_measured_again(name):
+    """Their versions differ by a little between systems."""
+    recorded = json.loads(COMPRESSORS.read_text())
+    assert compressors.measure(name, "sample") == pytest.approx(recorded["sample"][name], rel=0.02)
+    assert set(recorded["test"][name]) == set(recorded["sample"][name])
+
+
+def test_the_compressors_on_the_whole_test_set(full_data):
+    recorded = json.loads(COMPRESSORS.read_text())["test"]["fashion_mnist"]
+    assert compressors.measure("fashion_mnist") == pytest.approx(recorded, rel=0.02)
+
+
+def test_bits_are_packed_before_they_are_compressed():
+    images = np.random.default_rng(0).integers(0, 2, [50, 16, 16, 1]).astype(np.uint8) * 255
+    found = compressors.sizes(images, bits=True)
+    assert found["xz, one solid file"] == pytest.approx(256 * np.log(2), rel=0.1)  # noise cannot be compressed
+    assert compressors.sizes(images, bits=False)["bz2, one solid file"] < 2.0
 
 
 def test_the_gallery_is_complete_and_has_the_promised_size():

@@ -86,7 +86,8 @@ def describe_task(config: RunConfig, source: str) -> str:
     """The data and what happened to its pixels: numbers with different ones must not be compared."""
     where = ", bundled sample" if source == "sample" else ""
     name, model = config.data.name or "images of your own", config.model
-    return f"{name}{where}, {model.im_dim} x {model.im_dim}, {PIXELS[str(model.binarize)]}"
+    noise = ", dequantized" if model.binarize == "none" and model.needs_pixel_noise else ""
+    return f"{name}{where}, {model.im_dim} x {model.im_dim}, {PIXELS[str(model.binarize)]}{noise}"
 
 
 def evaluation_lines(config: ModelConfig, report: Report) -> list[str]:

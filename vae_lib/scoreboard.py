@@ -12,8 +12,8 @@ from vae_lib.report import PIXELS
 # Figures of others, each with its protocol; nats per image, lower is better.
 PUBLISHED = (
     ("threshold", "2-D", "TensorFlow's CVAE tutorial, two convolutions", "-ELBO", "155.9"),
-    ("threshold", "10-D", "MLP 3 x 500, Zhang, Hayes and Barber 2022", "-ELBO, as bits-back code length", "100.8"),
-    ("threshold", "10-D", "the same, encoder refitted on model samples", "-ELBO, as bits-back code length", "97.2"),
+    ("threshold", "10-D", "MLP 3 x 500, Zhang, Hayes and Barber 2022", "-ELBO, a bits-back code length", "100.8"),
+    ("threshold", "10-D", "the same, encoder refitted on model samples", "-ELBO, a bits-back code length", "97.2"),
     ("dynamic", "2-D", "MLP 256-128, Davidson et al. 2018", "-log p(x), IWAE-500", "135.7"),
     ("dynamic", "20-D", "MLP 256-128, Davidson et al. 2018", "-log p(x), IWAE-500", "88.9"),
     ("dynamic", "40-D", "gated MLP, Norouzi et al. 2020", "-log p(x), IWAE-5000", "84.45"),
@@ -28,7 +28,7 @@ Compressed = Mapping[str, Mapping[str, float]]  # task, then compressor: nats pe
 def scoreboard(runs: Runs, compressed: Compressed | None = None) -> str:
     """Markdown tables of runs: one for bits and one for grey pixels, whose rows are comparable within a task.
 
-    ``compressed`` holds what file compressors need for the same test images, as `tools.compressors` measures it.
+    ``compressed`` holds what file compressors need for the same test images, by data set and compressor.
     """
     lines = [
         "| pixels | latent | model | -ELBO | refined | -log p(x) | |",

@@ -8,7 +8,8 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from tests.conftest import ROOT
-from vae_lib import latent
+from vae_lib import VAE, explorer_page, latent
+from vae_lib.page.export import write_page
 from vae_lib.runs.store import load_run
 
 pytestmark = pytest.mark.browser
@@ -67,6 +68,18 @@ def test_the_page_decodes_as_tensorflow_does(visit, name):
     difference = np.abs(shown - expected).max()
     print(f"\n{name}: largest difference of a pixel {255 * difference:.3f} / 255")
     assert difference < 1 / 255
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (16, 16, 3)])
+def test_the_page_knows_the_mean_of_a_discretized_logistic(visit, tmp_path, shape):
+    vae = VAE(2, image_shape=shape, likelihood="discretized_logistic", num_filters=4, hidden_units=16)
+    for weight in vae.decoder.weights:
+        weight.assign(2.0 * weight)  # middles beyond black and white, too
+    write_page(tmp_path / "logistic.html", explorer_page(vae, map_side=112))
+    page = visit(tmp_path / "logistic")
+    codes = 2 * np.random.default_rng(0).standard_normal([50, 2])
+    decoded = page.evaluate("codes => codes.map(z => Array.from(explorer.decoder.decode(z)))", codes.tolist())
+    np.testing.assert_allclose(decoded, vae.decode_arrays(codes).reshape(50, -1), atol=0.5 / 255)
 
 
 @pytest.mark.parametrize("name", RUNS)

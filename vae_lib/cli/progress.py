@@ -19,8 +19,11 @@ class EpochBars:
         """Show that ``done`` of the ``steps`` of ``epoch`` are over, with the mean loss so far."""
         if self._bar is None:
             title = f"epoch {epoch + 1}/{self._epochs}"
-            # Nothing is drawn where stderr is not a terminal: a log keeps the line of each epoch.
-            self._bar = tqdm(total=steps, desc=title, unit="step", leave=False, dynamic_ncols=True, disable=None)
+            # Nothing is drawn where stderr is not a terminal: a log keeps the line of each epoch. Reports come once in
+            # half a second, so that each can be drawn.
+            self._bar = tqdm(
+                total=steps, desc=title, unit="step", leave=False, dynamic_ncols=True, disable=None, mininterval=0
+            )
         self._bar.set_postfix_str(f"-ELBO {loss:.2f} nats", refresh=False)
         self._bar.update(done - self._bar.n)
 
