@@ -13,7 +13,7 @@ from tests.conftest import ROOT, run_python
 # The rooms of the package in reading order: a room imports from the rooms before it.
 ROOMS = ["errors", "files", "backend", "config", "arrays", "losses", "latent", "networks", "model", "data",
          "augment", "optimization", "objectives", "trainer", "priors", "marginal", "evaluation", "report", "scoreboard",
-         "training", "figures", "pictures", "sliders", "runs", "page", "cli"]  # fmt: skip
+         "training", "check", "figures", "pictures", "sliders", "runs", "page", "cli"]  # fmt: skip
 
 
 def modules():

@@ -253,7 +253,7 @@ function jump(next) {
 }
 
 at("name").textContent = run.name;
-at("lead").textContent = `${dim} latent dimensions; ${run.card[0][1]}. Decoded in this page.`;
+at("lead").textContent = [`${dim} latent dimensions`, ...run.card.slice(0, 1).map((row) => row[1])].join("; ") + ". Decoded in this page.";
 makeSliders();
 makeMap();
 makeExamples();

@@ -1,0 +1,386 @@
+"""Exercises: right answers pass in every style, wrong ones never do, and the classic mistakes are named."""
+
+import inspect
+import math
+
+import numpy as np
+import pytest
+
+from vae_lib import check
+from vae_lib.backend import keras, tf
+from vae_lib.check.grading import Exercise, agree, as_array, as_arrays
+
+EXERCISES = {name: value for name, value in vars(check).items() if isinstance(value, Exercise)}
+MISTAKES = [(name, i) for name, exercise in EXERCISES.items() for i in range(len(exercise.mistakes))]
+
+
+def answers(exercise, function):
+    return [as_array(function(*as_arrays(case))) for case in exercise.cases]
+
+
+def test_there_are_thirty_exercises_with_five_mistakes_each():
+    assert len(EXERCISES) + 4 >= 30
+    assert set(check.__all__) == {*EXERCISES, "Exercise", "Verdict", "encoder", "decoder", "train_step", "pipeline"}
+    for name, exercise in EXERCISES.items():
+        assert exercise.name == name
+        assert exercise.wanted.startswith(f"{name}(")
+        assert len(exercise.mistakes) >= 5, name
+        assert exercise.__doc__
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_the_reference_passes_and_says_so(name):
+    exercise = EXERCISES[name]
+    verdict = exercise(exercise.reference)
+    assert verdict.passed, verdict
+    assert bool(verdict)
+    assert repr(verdict) == f"passed: {name}. Equal to the reference on every case."
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_answers_in_arrays_in_tensors_and_in_lists_pass(name):
+    """The reference on arrays only; as a tensor of single precision; and as nested lists."""
+    exercise = EXERCISES[name]
+
+    def arrays_only(*case):
+        assert not any(isinstance(value, tf.Tensor) for value in case), "no tensors, please"
+        return exercise.reference(*case)
+
+    def as_tensor(*case):
+        result = exercise.reference(*(value.numpy() if isinstance(value, tf.Tensor) else value for value in case))
+        return tf.cast(tf.constant(result), tf.float32)
+
+    def as_list(*case):
+        result = exercise.reference(*(np.asarray(value) if isinstance(value, tf.Tensor) else value for value in case))
+        return np.asarray(result).tolist()
+
+    for answer in (arrays_only, as_tensor, as_list):
+        assert exercise(answer).passed, exercise(answer)
+
+
+@pytest.mark.parametrize(("name", "number"), MISTAKES)
+def test_a_classic_mistake_never_passes_and_is_named(name, number):
+    exercise = EXERCISES[name]
+    message, mistaken = exercise.mistakes[number]
+    verdict = exercise(lambda *case: mistaken(*(np.asarray(v) if isinstance(v, tf.Tensor) else v for v in case)))
+    assert not verdict.passed
+    assert verdict.message == message
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_mistakes_differ_from_the_right_answer_and_from_each_other(name):
+    exercise = EXERCISES[name]
+    found = [("", answers(exercise, exercise.reference))]
+    for message, mistaken in exercise.mistakes:
+        result = answers(exercise, mistaken)
+        for other, known in found:
+            assert not agree(result, known, 3 * exercise.tolerance), (
+                f"{message!r} looks like {other or 'the right one'!r}"
+            )
+        found.append((message, result))
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_other_wrong_answers_get_a_sentence_and_never_pass(name):
+    exercise = EXERCISES[name]
+    right = exercise.reference
+
+    def slightly_off(*case):
+        return np.asarray(right(*(np.asarray(v) if isinstance(v, tf.Tensor) else v for v in case))) * 1.003 + 1e-3
+
+    def crashes(*case):
+        raise ZeroDivisionError("division\nby zero")
+
+    for wrong, words in (
+        (slightly_off, "is right"),
+        (lambda *case: None, "returns nothing"),
+        (lambda *case: np.zeros([3, 1, 4, 1, 5]), "shape (3, 1, 4, 1, 5)"),
+        (lambda *case: np.full(np.shape(right(*as_arrays(case))), np.nan), "not finite"),
+        (lambda *case: "0.5", "no array of numbers"),
+        (crashes, "ZeroDivisionError: division"),
+        (3.0, "give the function itself"),
+    ):
+        verdict = exercise(wrong)
+        assert not verdict.passed
+        assert words in verdict.message, verdict
+        assert "\n" not in verdict.message
+
+
+def test_an_answer_that_spoils_its_arguments_spoils_nothing():
+    def spoiling(z_mean, z_log_var):
+        z_mean = np.asarray(z_mean)
+        z_mean *= 0
+        return z_mean.sum(axis=1)
+
+    assert not check.kl(spoiling)
+    assert check.kl(check.kl.reference)
+
+
+def test_a_verdict_shows_itself_in_a_notebook():
+    text = check.kl(lambda m, lv: (_ for _ in ()).throw(ValueError("<b>&")))._repr_html_()
+    assert "&lt;b&gt;&amp;" in text
+    assert "not yet" in text
+    assert "passed" in check.kl(check.kl.reference)._repr_html_()
+
+
+# ---- The same formulas in other hands: the lesson's, Keras' and this library's -----------------------------
+
+
+def test_answers_as_a_learner_writes_them_pass():
+    ops = keras.ops
+    written = {
+        "kl": [
+            lambda m, lv: -0.5 * tf.reduce_sum(1 + lv - tf.square(m) - tf.exp(lv), axis=1),
+            lambda m, lv: ops.sum(0.5 * (ops.exp(lv) + m**2 - 1) - 0.5 * lv, axis=-1),
+            lambda m, lv: np.einsum("bd->b", (m * m + np.exp(lv) - 1 - lv) / 2),
+        ],
+        "bernoulli_nll": [
+            lambda x, y: tf.reduce_sum(tf.nn.sigmoid_cross_entropy_with_logits(labels=x, logits=y), [1, 2, 3]),
+            lambda x, y: ops.sum(ops.softplus(y) - x * y, axis=(1, 2, 3)),
+            lambda x, y: (np.logaddexp(0, y) - x * y).reshape(len(x), -1).sum(1),
+        ],
+        "sample": [
+            lambda m, lv, e: m + tf.exp(lv / 2) * e,
+            lambda m, lv, e: m + ops.sqrt(ops.exp(lv)) * e,
+            lambda m, lv, e: np.array(m) + np.array(e) * np.exp(np.array(lv)) ** 0.5,
+        ],
+        "iwae": [
+            lambda w: tf.reduce_logsumexp(w, axis=1) - tf.math.log(float(w.shape[1])),
+            lambda w: ops.logsumexp(w, axis=-1) - math.log(w.shape[-1]),
+            lambda w: np.log(np.mean(np.exp(w - w.max(1, keepdims=True)), axis=1)) + w.max(1),
+        ],
+        "grid": [
+            lambda n: np.array([[(x, y) for x in check.axis.reference(n)] for y in check.axis.reference(n)[::-1]]),
+            lambda n: tf.stack(
+                tf.meshgrid(*(tf.math.ndtri(tf.linspace(a, 1 - a, n)) for a in (0.025, 0.975))), axis=-1
+            ),
+        ],
+        "posterior": [lambda a: tf.nn.softmax(a, axis=1), lambda a: ops.softmax(a, axis=-1)],
+        "threshold": [
+            lambda x: tf.cast(x >= 128, tf.float32),
+            lambda x: ops.cast(ops.cast(x, "float32") / 255 >= 0.5, "float32"),
+            lambda x: np.where(x > 127, 1.0, 0.0),
+        ],
+        "crop": [
+            lambda a: a[92:176, 83:167],
+            lambda a: tf.image.crop_to_bounding_box(a[..., None], 92, 83, 84, 84)[..., 0],
+        ],
+    }  # fmt: skip
+    for name, functions in written.items():
+        for function in functions:
+            verdict = EXERCISES[name](function)
+            assert verdict.passed, f"{inspect.getsource(function)}: {verdict}"
+
+
+def test_the_librarys_own_functions_pass():
+    from vae_lib import evaluation, losses
+    from vae_lib.latent import axis_values
+    from vae_lib.latent import grid as library_grid
+
+    assert check.kl(losses.gaussian_kl)
+    assert check.bernoulli_nll(losses.bernoulli_nll)
+    assert check.gaussian_nll(losses.gaussian_nll)
+    assert check.axis(axis_values)
+    assert check.grid(lambda n: library_grid(axis_values(n)))
+    assert check.active_units(lambda m: evaluation.describe_codes(np.asarray(m), np.zeros(m.shape))["active_units"])
+    masses = check.logistic_mass(
+        lambda k, m, s: tf.exp(
+            -losses.discretized_logistic_nll(
+                *(tf.reshape(tf.cast(a, tf.float32), [-1, 1, 1, 1]) for a in ((k + 0.5) / 256, m, tf.math.log(s)))
+            )
+        )
+    )
+    assert masses, masses
+
+
+# ---- Networks, steps and pipelines -------------------------------------------------------------------------
+
+layers = keras.layers
+
+
+def net(*stack, shape=(28, 28, 1)):
+    return keras.Sequential([keras.Input(shape), *stack])
+
+
+def coder(*last):
+    return net(layers.Flatten(), layers.Dense(16, activation="relu"), *last)
+
+
+def painter(*last, units=784):
+    return net(layers.Dense(16, activation="relu"), layers.Dense(units), *last, shape=(2,))
+
+
+IMAGE = layers.Reshape((28, 28, 1))
+
+
+def test_right_encoders_and_decoders_pass():
+    from vae_lib import VAE
+
+    vae = VAE(2, num_filters=4, hidden_units=16)
+    conv = net(layers.Conv2D(4, 3, 2, activation="gelu"), layers.Flatten(), layers.Dense(4))
+    for network in (vae.encoder, coder(layers.Dense(4)), conv, lambda x: coder(layers.Dense(4))(x)):
+        assert check.encoder(network), check.encoder(network)
+    transposed = net(
+        layers.Dense(49 * 4, activation="relu"), layers.Reshape((7, 7, 4)),
+        layers.Conv2DTranspose(4, 3, 2, "same", activation="relu"), layers.Conv2DTranspose(1, 3, 2, "same"), shape=(2,),
+    )  # fmt: skip
+    for network in (vae.decoder, painter(IMAGE), transposed):
+        assert check.decoder(network), check.decoder(network)
+    assert check.encoder(VAE(5, image_shape=(16, 16, 3), num_filters=2).encoder, 5, (16, 16, 3))
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        (lambda: coder(layers.Dense(2)), "twice as many"),
+        (lambda: coder(layers.Dense(4, activation="sigmoid")), "no sigmoid or softmax"),
+        (lambda: coder(layers.Dense(4, activation="softmax")), "no sigmoid or softmax"),
+        (lambda: coder(layers.Dense(4, activation="softplus"), layers.Rescaling(9)), "no relu or softplus"),
+        (lambda: coder(layers.Dense(4, activation="tanh")), "no tanh"),
+        (lambda: net(layers.Flatten(), layers.Dense(16), layers.Dense(4)), "linear map"),
+        (lambda: net(layers.Flatten(), layers.Rescaling(0.0, 0.5), layers.Dense(4)), "the same code"),
+        (lambda: lambda x: [coder(layers.Dense(2))(x)] * 2, "2 tensors: join them"),
+        (lambda: net(layers.Conv2D(4, 3)), "shape (40, 26, 26, 4)"),
+        (lambda: "encoder", "give the network itself"),
+    ],
+)
+def test_a_wrong_encoder_is_named(network, words):
+    verdict = check.encoder(network())
+    assert not verdict.passed
+    assert words in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        (lambda: painter(), "one long row"),
+        (lambda: painter(layers.Reshape((28, 28))), "axis of the channel"),
+        (lambda: painter(layers.Activation("sigmoid"), IMAGE), "probabilities; give logits"),
+        (lambda: painter(layers.Activation("relu"), IMAGE), "no relu"),
+        (lambda: painter(layers.Activation("tanh"), IMAGE), "no tanh"),
+        (lambda: net(layers.Dense(784), IMAGE, shape=(2,)), "linear map"),
+        (lambda: painter(layers.Rescaling(0.0, 0.3), IMAGE), "the same image"),
+        (lambda: painter(layers.Reshape((7, 7, 1)), units=49), "shape (40, 7, 7, 1)"),
+        (lambda: lambda z: 1 / 0, "ZeroDivisionError"),
+    ],
+)
+def test_a_wrong_decoder_is_named(network, words):
+    verdict = check.decoder(network())
+    assert not verdict.passed
+    assert words in verdict.message
+
+
+X = (np.random.default_rng(0).random((32, 28, 28, 1)) < 0.2).astype(np.float32)
+EPSILON = np.random.default_rng(1).standard_normal((32, 2)).astype(np.float32)
+
+
+def step_with(mistake="", graph=False, rate=1e-3):
+    encoder, decoder = coder(layers.Dense(4)), painter(IMAGE)
+    optimizer = keras.optimizers.Adam(rate)
+    variables = encoder.trainable_variables + decoder.trainable_variables
+    if mistake == "decoder forgotten":
+        variables = encoder.trainable_variables
+    optimizer.build(variables)
+
+    def step(x, epsilon):
+        with tf.GradientTape() as tape:
+            z_mean, z_log_var = tf.split(encoder(x), 2, axis=1)
+            z = z_mean + tf.exp(0.5 * z_log_var) * epsilon
+            if mistake == "no reparameterization":
+                z = tf.stop_gradient(z)
+            nll = tf.reduce_sum(tf.nn.sigmoid_cross_entropy_with_logits(labels=x, logits=decoder(z)), [1, 2, 3])
+            kl = 0.5 * tf.reduce_sum(z_mean**2 + tf.exp(z_log_var) - 1 - z_log_var, axis=1)
+            kl = 0.0 * tf.stop_gradient(kl) if mistake == "no reparameterization" else kl
+            loss = tf.reduce_mean(nll + kl)
+            goal = -loss if mistake == "climbs" else loss
+        gradients = tape.gradient(goal, variables)
+        if mistake != "not applied":
+            optimizer.apply_gradients([(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None])
+        return {"no return": None, "no mean": nll + kl, "nan": loss * np.nan}.get(mistake, loss)
+
+    return (tf.function(step) if graph else step), encoder, decoder
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_a_right_step_passes(graph):
+    verdict = check.train_step(*step_with(graph=graph), X, EPSILON)
+    assert verdict.passed, verdict
+
+
+@pytest.mark.parametrize(
+    ("mistake", "words"),
+    [
+        ("not applied", "no weight has moved"),
+        ("no reparameterization", "only the decoder learns"),
+        ("decoder forgotten", "only the encoder learns"),
+        ("climbs", "the loss grows"),
+        ("no return", "returns nothing"),
+        ("no mean", "the mean over the batch"),
+        ("nan", "not finite"),
+    ],
+)
+def test_a_wrong_step_is_named(mistake, words):
+    verdict = check.train_step(*step_with(mistake), X, EPSILON)
+    assert not verdict.passed
+    assert words in verdict.message, verdict
+
+
+def test_a_step_that_is_traced_again_and_again_or_hardly_learns_is_named():
+    step, encoder, decoder = step_with(graph=False)
+    count = iter(range(1000))
+    graph = tf.function(lambda x, epsilon, number: step(x, epsilon))
+
+    def traced(x, epsilon):
+        return graph(x, epsilon, next(count))
+
+    traced.experimental_get_tracing_count = graph.experimental_get_tracing_count
+    assert "was traced 20 times" in check.train_step(traced, encoder, decoder, X, EPSILON).message
+    assert "does not fall" in check.train_step(*step_with(rate=1e-7), X, EPSILON).message
+
+
+IMAGES = np.random.default_rng(3).integers(0, 256, (107, 8, 8, 1)).astype(np.uint8)
+
+
+def bits(image):
+    return tf.cast(image >= 128, tf.float32)
+
+
+def dataset():
+    return tf.data.Dataset.from_tensor_slices(IMAGES)
+
+
+def test_right_pipelines_pass():
+    for made in (
+        dataset().map(bits).cache().shuffle(200).batch(25).prefetch(2),
+        dataset().shuffle(107, seed=1).map(bits).batch(25),
+        dataset().shuffle(50).batch(25).map(lambda x: tf.where(tf.cast(x, tf.float32) > 127.5, 1.0, 0.0)),
+    ):
+        assert check.pipeline(made, IMAGES, 25), check.pipeline(made, IMAGES, 25)
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (lambda: dataset().map(bits).batch(25), "shuffle them"),
+        (lambda: dataset().map(bits).shuffle(107).cache().batch(25), "shuffle after cache"),
+        (lambda: dataset().map(bits).shuffle(107, reshuffle_each_iteration=False).batch(25), "anew each epoch"),
+        (lambda: dataset().map(bits).batch(25).shuffle(9), "shuffle before batch"),
+        (lambda: dataset().map(bits).shuffle(107), "batch them"),
+        (lambda: dataset().map(bits).shuffle(107).batch(25, drop_remainder=True), "7 images are lost"),
+        (lambda: dataset().map(bits).shuffle(107).repeat().batch(25), "no repeat"),
+        (lambda: dataset().map(bits).shuffle(107).batch(10), "have 10 images"),
+        (lambda: dataset().shuffle(107).batch(25), "uint8: cast"),
+        (lambda: dataset().map(lambda x: tf.cast(x, tf.float32)).shuffle(107).batch(25), "up to 255"),
+        (lambda: dataset().map(lambda x: tf.cast(x, tf.float32) / 255).shuffle(107).batch(25), "still grey"),
+        (lambda: dataset().map(lambda x: tf.cast(x > 0, tf.float32)).shuffle(107).batch(25), "threshold at 128"),
+        (lambda: dataset().map(lambda x: (bits(x), 0)).shuffle(107).batch(25), "labels came along"),
+        (lambda: dataset().map(lambda x: {"image": bits(x)}).shuffle(107).batch(25), "dictionaries"),
+        (lambda: dataset().map(lambda x: bits(255 - x)).shuffle(107).batch(25), "these are not the images"),
+        (lambda: dataset().map(bits).map(lambda x: tf.reshape(x, [64])).shuffle(107).batch(25), "shape (25, 64)"),
+        (lambda: IMAGES, "tf.data.Dataset itself"),
+    ],
+)
+def test_a_wrong_pipeline_is_named(made, words):
+    verdict = check.pipeline(made(), IMAGES, 25)
+    assert not verdict.passed
+    assert words in verdict.message, verdict

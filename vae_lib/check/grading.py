@@ -1,0 +1,128 @@
+"""How an answer to an exercise is judged: on cases that pin the units, against a reference and known mistakes."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vae_lib.backend import tf
+from vae_lib.errors import one_line
+
+Function = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check found: whether the answer ``passed``, and a ``message`` that names the mistake where it did not."""
+
+    exercise: str
+    passed: bool
+    message: str
+
+    def __bool__(self) -> bool:
+        return self.passed
+
+    def __repr__(self) -> str:
+        return f"{'passed' if self.passed else 'not yet'}: {self.exercise}. {self.message}"
+
+    def _repr_html_(self) -> str:
+        mark, colour = ("\N{CHECK MARK}", "#0072b2") if self.passed else ("\N{MULTIPLICATION X}", "#b35900")
+        text = f"<b>{mark} {'passed' if self.passed else 'not yet'}</b>: <code>{html.escape(self.exercise)}</code>. "
+        return (
+            f'<div style="border-left: 4px solid {colour}; padding-left: 0.6em">{text}{html.escape(self.message)}</div>'
+        )
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """A function to write, judged by calling it: ``check.kl(my_kl)`` gives a `Verdict`.
+
+    ``wanted`` says what comes in and out. ``cases`` are lists of arguments, arrays and numbers; ``reference`` is the
+    right answer in NumPy. ``mistakes`` are pairs: what to say, and a function that makes this very mistake. An answer
+    may use NumPy, TensorFlow or Keras: it is called with tensors first and, where it cannot take those, with arrays.
+    """
+
+    name: str
+    wanted: str
+    cases: Sequence[Sequence[Any]]
+    reference: Function
+    mistakes: Sequence[tuple[str, Function]]
+    tolerance: float = 1e-4
+
+    @property
+    def __doc__(self) -> str:  # type: ignore[override]
+        return f"Check {self.wanted}; returns a `Verdict`."
+
+    def __call__(self, answer: Function) -> Verdict:
+        def verdict(message: str, *, passed: bool = False) -> Verdict:
+            return Verdict(self.name, passed, message)
+
+        if not callable(answer):
+            return verdict(f"give the function itself: {self.wanted}, not {type(answer).__name__}.")
+        expected = [as_array(self.reference(*case)) for case in self.cases]
+        found, first = None, ""
+        for kind in (as_tensors, as_arrays):
+            try:
+                results = [as_array(answer(*kind(case))) for case in self.cases]
+            except Exception as error:  # whatever a learner's code raises
+                first = first or f"it fails with {type(error).__name__}: {one_line(str(error))[:200]}"
+                continue
+            if agree(results, expected, self.tolerance):
+                return verdict("Equal to the reference on every case.", passed=True)
+            found = found or results
+        if found is None:
+            return verdict(first)
+        for message, mistaken in self.mistakes:
+            if agree(found, [as_array(mistaken(*case)) for case in self.cases], self.tolerance):
+                return verdict(message)
+        return verdict(difference(self.wanted, found, expected, self.tolerance))
+
+
+def as_tensors(case: Sequence[Any]) -> list[Any]:
+    """The arrays of a case as TensorFlow's tensors; numbers stay as they are."""
+    return [tf.constant(value) if isinstance(value, np.ndarray) else value for value in case]
+
+
+def as_arrays(case: Sequence[Any]) -> list[Any]:
+    """The arrays of a case, each a copy, so that an answer that changes its arguments spoils nothing."""
+    return [value.copy() if isinstance(value, np.ndarray) else value for value in case]
+
+
+def as_array(value: Any) -> np.ndarray:
+    """A result as numbers in double precision; raises `TypeError` for anything else."""
+    if value is None:
+        raise TypeError("it returns nothing: does it end with a return?")
+    if isinstance(value, tuple) and len({np.shape(part) for part in value}) > 1:
+        raise TypeError("it returns arrays of different shapes.")
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"it returns {type(value).__name__}, which is no array of numbers.")
+    return array.astype(np.float64)
+
+
+def agree(found: Sequence[np.ndarray], expected: Sequence[np.ndarray], tolerance: float) -> bool:
+    """Whether all arrays have the same shapes and values."""
+    return all(
+        a.shape == b.shape and np.allclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=False)
+        for a, b in zip(found, expected, strict=True)
+    )
+
+
+def difference(wanted: str, found: Sequence[np.ndarray], expected: Sequence[np.ndarray], tolerance: float) -> str:
+    """What is off with results that are no known mistake."""
+    for result, right in zip(found, expected, strict=True):
+        if result.shape != right.shape:
+            return f"it returns the shape {result.shape} where {right.shape} is wanted: {wanted}."
+        if not np.isfinite(result).all():
+            return "it returns values that are not finite: take no logarithm of 0 and no exponential of a large number."
+        if not np.allclose(result, right, rtol=tolerance, atol=tolerance):
+            worst = int(np.abs(result - right).argmax())
+            return (
+                f"it returns {result.ravel()[worst]:.5g} where {right.ravel()[worst]:.5g} is right "
+                f"(element {worst} of a case): {wanted}."
+            )
+    return f"it is off: {wanted}."
