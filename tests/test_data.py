@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.conftest import run_python
 from vae_lib.data import loading, sources
-from vae_lib.data.loading import load_data
+from vae_lib.data.loading import load_data, prepare_sample
 from vae_lib.errors import UserError
 
 SAMPLE_SHA256 = {  # of the arrays; samples/SOURCES.md lists the same
@@ -360,3 +360,37 @@ def test_without_the_full_set_tensorflow_is_not_imported(offline):
     script = "import sys; from vae_lib import load_data; load_data('mnist', source='sample');"
     result = run_python("-c", script + "print('tensorflow' in sys.modules)")
     assert result.stdout.strip() == "False", result.stderr
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+def test_the_sample_can_be_had_from_tfds_itself(name, tmp_path, capfd):
+    import tensorflow_datasets as tfds
+
+    folder = prepare_sample(name, tmp_path / "prepared")
+    assert folder == tmp_path / "prepared"
+    assert capfd.readouterr() == ("", "")
+    train, info = tfds.load(name, split="train[:50%]", data_dir=folder, with_info=True, download=False)
+    sample = load_data(name, source="sample")
+    sizes = (info.splits["train"].num_examples, info.splits["test"].num_examples)
+    assert sizes == (len(sample.train_images), len(sample.test_images))
+    assert info.features["image"].shape == (28, 28, 1)
+    test = list(tfds.as_numpy(tfds.load(name, split="test", data_dir=folder, as_supervised=True, download=False)))
+    assert [info.features["label"].int2str(i) for i in range(10)] == list(sample.label_names)
+    found = sorted((label, image.tobytes()) for image, label in test)
+    assert found == sorted(
+        (label, image.tobytes()) for image, label in zip(sample.test_images, sample.test_labels, strict=True)
+    )
+    assert len(train) == len(sample.train_images) // 2
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    prepare_sample(name, folder)
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_a_sample_is_prepared_in_the_cache_unless_told_otherwise(tmp_path, monkeypatch):
+    monkeypatch.setenv("VAE_LIB_CACHE", str(tmp_path / "cache"))
+    assert prepare_sample() == tmp_path / "cache" / "tfds_sample"
+    with pytest.raises(UserError, match="the sample 'faces' is unknown"):
+        prepare_sample("faces")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write the sample"):
+        prepare_sample("mnist", tmp_path / "file" / "x")

@@ -1,5 +1,8 @@
 """Tiles, PNG and GIF files, and the pictures of a run."""
 
+import base64
+import io
+
 import imageio.v3 as iio
 import matplotlib.pyplot as plt
 import numpy as np
@@ -169,3 +172,25 @@ def test_each_class_has_its_own_colour_and_name_in_any_subset():
     assert len(set(whole.values())) == 10
     for subset in ([3, 7], [2, 9, 4, 0], [3, 4, 5, 6, 7], [5]):
         assert drawn(subset) == {names[label]: whole[names[label]] for label in subset}
+
+
+def test_a_figure_is_shown_with_a_text_for_those_who_cannot_see_it():
+    from IPython.core.interactiveshell import InteractiveShell
+    from IPython.utils.capture import capture_output
+
+    InteractiveShell.instance()
+    figure, axes = plt.subplots()
+    axes.plot([1, 2])
+    picture = np.zeros([8, 12], np.uint8)
+    with capture_output() as shown:
+        figures.show(figure, "a line that rises")
+        figures.show(picture, "a black tile")
+    InteractiveShell.clear_instance()
+    first, second = shown.outputs
+    assert first.metadata == {"image/png": {"alt": "a line that rises"}}
+    assert first.data["text/plain"] == "a line that rises"
+    with Image.open(io.BytesIO(base64.b64decode(second.data["image/png"]))) as image:
+        assert image.size == (12, 8)
+    assert not plt.fignum_exists(figure.number)  # or it would come twice
+    with pytest.raises(UserError, match="what there is to see"):
+        figures.show(picture, " ")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,6 +40,27 @@ def use_style() -> None:
             "font.size": 10,
         }
     )
+
+
+def show(figure: Any, alt: str) -> None:
+    """Show a figure, or a picture (H, W, C) or (H, W), in a notebook, with a text that says what there is to see.
+
+    The text is the picture's alternative text for readers who cannot see it. Raises `UserError` for an empty one.
+    """
+    from IPython.display import publish_display_data
+
+    if not alt.strip():
+        raise UserError("a figure needs a text that says what there is to see.")
+    if isinstance(figure, np.ndarray):
+        picture = figure if figure.ndim == 3 else figure[..., None]
+        content = encoded(to_bytes(picture), ".png")
+    else:
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
+        content = buffer.getvalue()
+        plt.close(figure)  # or the notebook would show it again at the end of the cell
+    data = {"image/png": base64.b64encode(content).decode(), "text/plain": alt}
+    publish_display_data(data, {"image/png": {"alt": alt}})  # type: ignore[no-untyped-call]
 
 
 def to_bytes(images: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.resources
+import logging
 import os
 import threading
 import urllib.request
@@ -96,6 +97,39 @@ def resize_all(images: np.ndarray, im_dim: int) -> np.ndarray:
     if images.shape[1:3] == (im_dim, im_dim):
         return np.ascontiguousarray(images)
     return np.stack([resize(Image.fromarray(image[..., 0]), im_dim) for image in images])
+
+
+def write_as_tfds(name: str, found: Splits, folder: Path) -> None:
+    """Write images of 28 x 28 as the prepared data set that TFDS has under ``name``, unless ``folder`` holds it.
+
+    Raises `UserError`.
+    """
+    if prepared_folder(name, folder) is not None:
+        return
+    import tensorflow_datasets as tfds
+
+    from vae_lib.backend import tf
+
+    label = tfds.features.ClassLabel(names=list(found.label_names))
+    features = tfds.features.FeaturesDict({"image": tfds.features.Image(shape=(28, 28, 1)), "label": label})
+    parts = {
+        part: tf.data.Dataset.from_tensor_slices({"image": images.images, "label": images.labels})
+        for part, images in (("train", found.train), ("test", found.test))
+    }
+    version = TFDS_BUILDERS[name].partition(":")[2]
+    tfds.disable_progress_bar()
+    talk = logging.getLogger("absl")
+    level = talk.level
+    try:
+        talk.setLevel(logging.ERROR)
+        with contextlib.redirect_stdout(None):
+            tfds.dataset_builders.store_as_tfds_dataset(
+                name, version=version, features=features, split_datasets=parts, data_dir=folder
+            )
+    except OSError as error:
+        raise UserError(f"cannot write the sample under {folder}: {error.strerror or error}.") from None
+    finally:
+        talk.setLevel(level)
 
 
 def default_label_names(name: str) -> tuple[str, ...]:
