@@ -97,6 +97,7 @@ def test_other_wrong_answers_get_a_sentence_and_never_pass(name):
         (lambda *case: np.zeros([3, 1, 4, 1, 5]), "shape (3, 1, 4, 1, 5)"),
         (lambda *case: np.full(np.shape(right(*as_arrays(case))), np.nan), "not finite"),
         (lambda *case: "0.5", "no array of numbers"),
+        (lambda *case: (np.zeros(2), np.zeros(3)), "arrays of different shapes"),
         (crashes, "ZeroDivisionError: division"),
         (3.0, "give the function itself"),
     ):

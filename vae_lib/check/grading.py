@@ -68,8 +68,11 @@ class Exercise:
         for kind in (as_tensors, as_arrays):
             try:
                 results = [as_array(answer(*kind(case))) for case in self.cases]
+            except NoNumbers as error:
+                first = first or str(error)
+                continue
             except Exception as error:  # whatever a learner's code raises
-                first = first or f"it fails with {type(error).__name__}: {one_line(str(error))[:200]}"
+                first = first or failure(error)
                 continue
             if agree(results, expected, self.tolerance):
                 return verdict("Equal to the reference on every case.", passed=True)
@@ -92,15 +95,25 @@ def as_arrays(case: Sequence[Any]) -> list[Any]:
     return [value.copy() if isinstance(value, np.ndarray) else value for value in case]
 
 
+class NoNumbers(Exception):
+    """What an answer returned instead of numbers, as a sentence."""
+
+
+def failure(error: Exception) -> str:
+    """What a learner's code raised, in one line."""
+    return f"it fails with {type(error).__name__}: {one_line(str(error))[:200]}"
+
+
 def as_array(value: Any) -> np.ndarray:
-    """A result as numbers in double precision; raises `TypeError` for anything else."""
+    """A result as numbers in double precision; raises `NoNumbers` for anything else."""
     if value is None:
-        raise TypeError("it returns nothing: does it end with a return?")
-    if isinstance(value, tuple) and len({np.shape(part) for part in value}) > 1:
-        raise TypeError("it returns arrays of different shapes.")
-    array = np.asarray(value)
+        raise NoNumbers("it returns nothing: does it end with a return?")
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise NoNumbers("it returns arrays of different shapes.") from None
     if array.dtype.kind not in "biuf":
-        raise TypeError(f"it returns {type(value).__name__}, which is no array of numbers.")
+        raise NoNumbers(f"it returns {type(value).__name__}, which is no array of numbers.")
     return array.astype(np.float64)
 
 

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from vae_lib.backend import tf
-from vae_lib.check.grading import Verdict, as_array
-from vae_lib.errors import one_line
+from vae_lib.check.grading import NoNumbers, Verdict, as_array, failure
 
 SHAPE = (28, 28, 1)
 
@@ -21,10 +20,10 @@ class Off(Exception):
 def _judged(name: str, judge: Callable[[], str]) -> Verdict:
     try:
         return Verdict(name, True, judge())
-    except Off as off:
+    except (Off, NoNumbers) as off:
         return Verdict(name, False, str(off))
     except Exception as error:  # whatever a learner's code raises
-        return Verdict(name, False, f"it fails with {type(error).__name__}: {one_line(str(error))[:200]}")
+        return Verdict(name, False, failure(error))
 
 
 def _values(result: Any, shape: tuple[int, ...], what: str) -> np.ndarray:
@@ -211,6 +210,8 @@ def _check_batches(batches: Sequence[np.ndarray], images: np.ndarray, batch_size
         raise Off(f"a batch has the shape {batches[0].shape} where (B, {', '.join(map(str, shape))}) is wanted.")
     if sum(sizes) > len(images):
         raise Off("it does not end: no repeat, an epoch is one pass.")
+    if sizes and sizes[0] < max(sizes) == batch_size:
+        raise Off("the smaller batch, which is the last, came first: shuffle before batch.")
     if sizes and sizes[0] != batch_size:
         raise Off(f"the batches have {sizes[0]} images where {batch_size} are wanted.")
     if sum(sizes) < len(images):

@@ -118,8 +118,8 @@ def prepare_sample(name: str = "mnist", data_dir: str | os.PathLike[str] | None 
     """Write the bundled sample as a prepared TFDS data set, so that ``tfds.load(name, data_dir=...)`` reads it.
 
     ``name`` is 'mnist' or 'fashion_mnist'. Returns ``data_dir``, by default a folder in the cache; what is prepared
-    there already is left as it is. The sample has about 4,000 training and 1,000 test images, and needs no network. Raises
-    `UserError`.
+    there already is left as it is. The sample has about 4,000 training and 1,000 test images, and needs no network.
+    Raises `UserError`.
 
         >>> import tensorflow_datasets as tfds
         >>> from vae_lib import prepare_sample
