@@ -8,7 +8,7 @@ export TF_CPP_MIN_LOG_LEVEL := 3
 # About two minutes of training with the full set, and a quarter of that with the small sample.
 export DEMO_EPOCHS := from vae_lib import load_data; print(20 if load_data("mnist").source == "tfds" else 80)
 
-.PHONY: demo test coverage torture test-browser bench pretrain numbers gallery explorers notebooks lab lint catalogue requirements clean
+.PHONY: demo test coverage torture test-browser bench pretrain numbers gallery explorers notebooks handouts lab lint catalogue requirements clean
 
 demo: .venv/ready
 	@epochs=$(EPOCHS); \
@@ -79,6 +79,10 @@ explorers: .venv/ready
 # Execute the notebooks and save them with their outputs.
 notebooks: .venv/ready
 	$(BIN)/python -m tools.execute_notebooks
+
+# The notebooks for a class, with and without solutions, in build/handouts.
+handouts: .venv/ready
+	$(BIN)/python -m tools.handouts build/handouts
 
 lab: .venv/ready
 	$(BIN)/jupyter lab --config=tools/jupyter_config.py --notebook-dir=notebooks --LabApp.default_url=/lab/tree/00_quickstart.ipynb

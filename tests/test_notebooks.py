@@ -37,7 +37,7 @@ def test_a_notebook_keeps_to_the_template(path):
     for heading in ("This notebook shows:", "## Exercises", "<details>", "## What to remember", "## References"):
         assert heading in prose, heading
     ignored = [source for source in sources if "NBVAL_IGNORE_OUTPUT" in source]
-    assert len(ignored) <= len(code) / 5
+    assert len(ignored) + len(tagged(path, "nbval-ignore-output")) <= len(code) / 5
     assert all(re.match(r"# NBVAL_IGNORE_OUTPUT\n# \w", source) for source in ignored)
     for source in sources:
         assert not source.rstrip().endswith(";")
@@ -47,6 +47,70 @@ def test_a_notebook_keeps_to_the_template(path):
     assert "image/svg" not in everything
     errors = [output for cell in code for output in cell["outputs"] if output["output_type"] == "error"]
     assert not errors
+
+
+def tagged(path, tag):
+    cells = json.loads(path.read_text())["cells"]
+    return [cell for cell in cells if tag in cell["metadata"].get("tags", [])]
+
+
+def printed(cell):
+    return "".join("".join(output.get("data", {}).get("text/plain", "")) for output in cell["outputs"])
+
+
+WITH_CHECKS = [path for path in NOTEBOOKS if tagged(path, "exercise")]
+
+
+def test_some_notebooks_have_exercises_that_grade_themselves():
+    assert WITH_CHECKS
+
+
+@pytest.mark.parametrize("path", WITH_CHECKS, ids=lambda p: p.stem)
+def test_each_exercise_waits_for_an_answer_and_its_solution_passes(path):
+    exercises, solutions = tagged(path, "exercise"), tagged(path, "solution")
+    assert len(exercises) == len(solutions) >= 3
+    for exercise, solution in zip(exercises, solutions, strict=True):
+        called = [
+            re.findall(r"^check\.(\w+)\(", "".join(cell["source"]), re.MULTILINE) for cell in (exercise, solution)
+        ]
+        assert called[0] == called[1]
+        assert len(called[0]) == 1
+        assert printed(exercise).startswith(f"not yet: {called[0][0]}. ")
+        assert printed(solution).startswith(f"passed: {called[0][0]}. ")
+        assert solution["metadata"]["jupyter"] == {"source_hidden": True, "outputs_hidden": True}
+
+
+@pytest.mark.parametrize("path", WITH_CHECKS, ids=lambda p: p.stem)
+def test_each_figure_has_a_text_for_those_who_cannot_see_it(path):
+    cells = json.loads(path.read_text())["cells"]
+    outputs = [output for cell in cells for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
+    assert outputs
+    for output in outputs:
+        assert len(output["metadata"]["image/png"]["alt"]) > 40
+
+
+@pytest.mark.parametrize("path", WITH_CHECKS, ids=lambda p: p.stem)
+def test_handouts_for_students_have_no_solution_and_those_for_teachers_show_them(path, tmp_path):
+    result = run_python("-m", "tools.handouts", str(tmp_path), str(path), cwd=ROOT)
+    assert result.returncode == 0, result.stderr
+    student, teacher = tmp_path / "student" / path.name, tmp_path / "teacher" / path.name
+    number = len(tagged(path, "exercise"))
+    assert (len(tagged(student, "solution")), len(tagged(student, "exercise"))) == (0, number)
+    for cell in tagged(path, "solution"):
+        assert "".join(cell["source"]) not in student.read_text()
+    assert all(cell["outputs"] == [] for cell in tagged(student, "exercise"))
+    assert len(tagged(teacher, "solution")) == number
+    assert all("jupyter" not in cell["metadata"] for cell in tagged(teacher, "solution"))
+    for written in (student, teacher):
+        nbformat.validate(nbformat.read(written, as_version=4))
+
+
+def test_what_notebooks_link_is_there():
+    for path in NOTEBOOKS:
+        for cell in json.loads(path.read_text())["cells"]:
+            if cell["cell_type"] == "markdown":
+                for target in re.findall(r"\]\((?!https?:)([^)#\s]+)\)", "".join(cell["source"])):
+                    assert (path.parent / target).exists(), f"{path.name}: {target}"
 
 
 def test_the_series_is_complete_and_linked():
