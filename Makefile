@@ -90,9 +90,10 @@ lab: .venv/ready
 lint: .venv/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-# docs/bad-input.md: every bad input and damaged run with its answer.
+# docs/bad-input.md: every bad input and damaged run with its answer; docs/commands.md: what --help says.
 catalogue: .venv/ready
 	$(BIN)/python -m tests.faults.catalogue
+	$(BIN)/python -m tools.commands docs/commands.md
 
 # The pins, from the bounds in pyproject.toml; needs uv.
 requirements:

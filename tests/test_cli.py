@@ -1,7 +1,12 @@
 """The command lines as a user types them, in fresh processes and a temporary folder."""
 
+import errno
 import io
+import os
 import re
+import signal
+import sys
+import threading
 import time
 
 import numpy as np
@@ -9,10 +14,14 @@ import pytest
 from PIL import Image
 
 from tests.conftest import ROOT, exit_status, run_python
-from vae_lib import cli
+from tools import commands
+from vae_lib import VAE, cli
+from vae_lib.cli.commands import _guarded
 from vae_lib.cli.flags import training_parser
 from vae_lib.cli.progress import EpochBars
-from vae_lib.runs.store import load_run
+from vae_lib.cli.streams import forgiving_streams
+from vae_lib.errors import Fault, UserError
+from vae_lib.runs.store import load_run, save_run
 
 TRAIN = str(ROOT / "train_VAE.py")
 QUICK = ["--source", "sample", "--num-filters", "4", "--hidden-units", "16"]
@@ -178,3 +187,143 @@ def test_a_number_that_makes_no_sense_is_refused(small_run, tmp_path, arguments,
     assert message.count("\n") == 1
     assert "must be" in message
     assert not out.exists()
+
+
+# ---- What ends a command, said in this process ---------------------------------------------------------------
+
+
+def ended(raised, capsys):
+    """The status of a command that raises, and what it says on stderr."""
+
+    def command(_args):
+        raise raised
+
+    status = _guarded("vae x", command, None)
+    said = capsys.readouterr()
+    assert said.out == ""
+    return status, said.err
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "said"),
+    [
+        (UserError("no\nsuch thing."), 2, "vae x: error: no\\nsuch thing.\n"),
+        (Fault("the disk is gone."), 1, "vae x: error: the disk is gone.\n"),
+        (KeyboardInterrupt(), 130, "\nvae x: interrupted.\n"),
+        (KeyboardInterrupt("saved"), 130, "vae x: interrupted; saved\n"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "a/b"), 2, "vae x: error: a/b: No such file.\n"),
+        (PermissionError(errno.EACCES, "Forbidden", b"a"), 2, "vae x: error: a: Forbidden.\n"),
+        (OSError(errno.ENOSPC, "No space left"), 1, "vae x: error: No space left.\n"),
+        (OSError(errno.EIO, "Input/output error", "c"), 1, "vae x: error: c: Input/output error.\n"),
+    ],
+)
+def test_what_ends_a_command_is_one_sentence(raised, status, said, capsys):
+    assert ended(raised, capsys) == (status, said)
+
+
+def test_a_fault_of_the_program_is_no_sentence(capsys):
+    for raised in (OSError("of a library"), RuntimeError("a bug")):
+        with pytest.raises(type(raised)):
+            ended(raised, capsys)
+
+
+def test_an_interrupt_that_a_library_turns_into_another_error_is_an_interrupt(capsys):
+    def command(_args):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ImportError("half imported") from None
+
+    before = signal.getsignal(signal.SIGINT)
+    assert _guarded("vae x", command, None) == 130
+    assert capsys.readouterr().err == "\nvae x: interrupted.\n"
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_command_in_a_thread_or_with_signals_of_its_own_touches_none(ignored, capsys):
+    before = signal.getsignal(signal.SIGINT)
+    seen = []
+
+    def run():
+        seen.append(_guarded("vae x", lambda _args: seen.append(signal.getsignal(signal.SIGINT)), None))
+
+    if ignored:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        if ignored:
+            run()
+        else:
+            thread = threading.Thread(target=run)
+            thread.start()
+            thread.join()
+    finally:
+        after = signal.signal(signal.SIGINT, before)
+    assert seen == [signal.SIG_IGN if ignored else before, 0]
+    assert after == seen[0]
+    assert capsys.readouterr().err == ""
+
+
+def test_a_command_draws_without_windows_and_leaves_the_setting_as_it_was(monkeypatch):
+    for value in ("svg", None):
+        monkeypatch.setenv("MPLBACKEND", value) if value else monkeypatch.delenv("MPLBACKEND")
+        seen = []
+        assert _guarded("vae x", lambda _args, seen=seen: seen.append(os.environ["MPLBACKEND"]), None) == 0
+        assert seen == ["agg"]
+        assert os.environ.get("MPLBACKEND") == value
+
+
+class Breaking(io.StringIO):
+    def __init__(self, number):
+        super().__init__()
+        self.number = number
+
+    def write(self, text):
+        raise OSError(self.number, os.strerror(self.number))
+
+
+@pytest.mark.parametrize(("number", "lost"), [(errno.ENOSPC, True), (errno.EPIPE, False)])
+def test_a_stream_that_breaks_goes_silent_and_tells_a_full_disk_from_a_closed_pipe(number, lost, monkeypatch, capsys):
+    stream = Breaking(number)
+    monkeypatch.setattr("sys.stdout", stream)
+    with forgiving_streams():
+        print("one")
+        print("two")
+        assert sys.stdout.lost == lost
+        assert not sys.stdout.isatty()
+    assert sys.stdout is stream
+
+
+def test_without_streams_nothing_is_said_and_nothing_fails(monkeypatch):
+    monkeypatch.setattr("sys.stdout", None)
+    with forgiving_streams():
+        print("one", flush=True)
+        assert not sys.stdout.isatty()
+        with pytest.raises(OSError, match="no such stream"):
+            sys.stdout.fileno()
+
+
+def test_tiles_are_enlarged_by_their_size(tmp_path):
+    for side, scale in ((16, 2), (64, 1)):
+        run = save_run(tmp_path / str(side), VAE(2, image_shape=(side, side, 1), num_filters=2, hidden_units=4))
+        out = tmp_path / f"{side}.png"
+        assert cli.main(["samples", str(run), "--count", "4", "--out", str(out)]) == 0
+        with Image.open(out) as picture:
+            assert picture.size[1] == scale * side  # one row
+
+
+def test_the_page_of_commands_is_what_the_parser_has():
+    """`make catalogue` writes it."""
+    assert (ROOT / "docs" / "commands.md").read_text() == commands.page()
+    assert "None" not in commands.page()  # every command and flag is explained
+
+
+def test_help_names_the_defaults_that_there_are(capsys):
+    assert exit_status(cli.train_main, ["--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "passes over the training images (default: 5)" in text
+    assert "train on no image (or person) of the sample --augment" in text  # a switch has none
+    assert exit_status(cli.main, ["evaluate", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "a run's name under pickles/, or its folder options:" in text  # nor has an argument
+    assert "(default: where the run's came from)" in text

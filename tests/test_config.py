@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from vae_lib.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
+from vae_lib.config import LATER, LIKELIHOODS, DataConfig, ModelConfig, RunConfig, TrainingConfig
 from vae_lib.errors import UserError
 
 
@@ -103,3 +103,86 @@ def test_the_range_of_a_refused_number_is_said():
         TrainingConfig(learning_rate=1e9)
     with pytest.raises(UserError, match="beta must be from 0 to 1,000,000, not -1"):
         TrainingConfig(beta=-1.0)
+
+
+RANGES = [
+    (ModelConfig, "latent_dim", 1, 4096),
+    (ModelConfig, "num_filters", 1, 4096),
+    (ModelConfig, "hidden_units", 1, 65536),
+    (ModelConfig, "encoder_layers", 1, 8),
+    (ModelConfig, "seed", 0, 2**31 - 1),
+    (TrainingConfig, "epochs", 0, 1_000_000),
+    (TrainingConfig, "batch_size", 1, 1_000_000),
+    (TrainingConfig, "seed", 0, 2**31 - 1),
+    (TrainingConfig, "checkpoint_every", 0, 2**31 - 1),
+    (TrainingConfig, "patience", 0, 1_000_000),
+    (TrainingConfig, "importance_samples", 1, 1000),
+    (TrainingConfig, "grid_side", 2, 512),
+    (TrainingConfig, "learning_rate", 1e-12, 1e6),
+    (TrainingConfig, "beta", 0.0, 1e6),
+    (TrainingConfig, "beta_start", 0.0, 1e6),
+]
+
+
+@pytest.mark.parametrize(("part", "name", "low", "high"), RANGES)
+def test_numbers_have_a_range_and_both_ends_belong_to_it(part, name, low, high):
+    needed = {"latent_dim": 2} if part is ModelConfig else {}
+    for value in (low, high):
+        assert getattr(part(**needed | {name: value}), name) == value
+    below, above = (low - 1, high + 1) if isinstance(low, int) else (low / 2 if low else -1e-9, high * 1.01)
+    for value in (below, above):
+        with pytest.raises(UserError, match=name):
+            part(**needed | {name: value})
+
+
+@pytest.mark.parametrize(("side", "channels"), [(8, 1), (1024, 3), (8, 3)])
+def test_the_ends_of_the_image_sizes_are_allowed(side, channels):
+    config = RunConfig.from_flat(2, im_dim=side, channels=channels)
+    assert config.model.image_shape == (side, side, channels)
+    assert (config.model.im_dim, config.model.channels) == (side, channels)
+    for wrong in ({"im_dim": 7}, {"im_dim": 1025}, {"channels": 0}, {"channels": 4}):
+        with pytest.raises(UserError, match=next(iter(wrong))):
+            RunConfig.from_flat(2, **wrong)
+    for shape in ((7, 7, 1), (1025, 1025, 1), (8, 8, 2), (8, 9, 1), (8, 8)):
+        with pytest.raises(UserError, match="image_shape"):
+            ModelConfig(2, image_shape=shape)
+
+
+def test_the_defaults_are_the_documented_ones():
+    assert RunConfig.from_flat(3).to_dict() == {
+        "model": {
+            "latent_dim": 3, "image_shape": [28, 28, 1], "likelihood": "bernoulli", "binarize": "threshold",
+            "num_filters": 32, "hidden_units": 256, "precision": "float32", "seed": 0, "encoder_layers": 1,
+            "inference": "encoder",
+        },
+        "training": {
+            "epochs": 5, "batch_size": 50, "learning_rate": 0.001, "schedule": "cosine", "beta": 1.0,
+            "beta_start": None, "mode": "graph", "seed": 0, "checkpoint_every": 0, "patience": 0, "augment_encoder": False,
+            "objective": "elbo", "importance_samples": 1, "grid_side": 56, "match_prior": False,
+        },
+        "data": {"name": "mnist", "source": "auto", "found": "", "hold_out_sample": False, "fingerprint": ""},
+    }  # fmt: skip
+
+
+def test_what_a_likelihood_asks_of_pixels_and_of_the_decoder():
+    shapes = {kind: ModelConfig(2, (8, 8, 3), kind).logits_shape for kind in LIKELIHOODS}
+    assert shapes.pop("discretized_logistic") == (8, 8, 6)
+    assert set(shapes.values()) == {(8, 8, 3)}
+    noisy = {kind: ModelConfig(2, likelihood=kind).needs_pixel_noise for kind in LIKELIHOODS}
+    assert noisy == {
+        "bernoulli": False, "discretized_logistic": False, "continuous_bernoulli": True, "gaussian": True,
+    }  # fmt: skip
+    assert ModelConfig(2, binarize="dynamic").needs_pixel_noise
+
+
+def test_settings_of_the_second_format_have_their_later_ones_by_default():
+    values = RunConfig.from_flat(2, seed=3).to_dict()
+    for part in values.values():
+        for name in LATER & set(part):
+            del part[name]
+    assert RunConfig.from_dict(values, second_format=True) == RunConfig.from_flat(2, seed=3)
+    with pytest.raises(UserError, match="lacks the keys: encoder_layers, inference"):
+        RunConfig.from_dict(values)
+    values["model"]["encoder_layers"] = 2
+    with pytest.raises(UserError, match="unknown keys: encoder_layers"):
+        RunConfig.from_dict(values, second_format=True)

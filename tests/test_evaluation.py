@@ -223,3 +223,34 @@ def test_overfitting_is_judged_in_nats_and_in_bits_and_not_as_a_share():
     numbers |= {"kl_per_dimension": [4.0, 5.0], "pixel_calibration": []}
     assert "8.50 bits per pixel are more than the 8" in report.verdict(grey, numbers)[0]
     assert report.verdict(grey, numbers | {"elbo_error": 0.3 * pixel}) == []
+
+
+def test_the_misfit_of_the_codes_by_hand():
+    """Codes of given means and widths: the KL from the Gaussian with their mean and covariance to N(0, I)."""
+    rng = np.random.default_rng(0)
+    z_mean = rng.standard_normal([500, 3]) * [0.5, 2.0, 1.0] + [0.3, 0.0, -1.0]
+    z_log_var = np.tile(np.log([0.2, 0.1, 3.0]), (500, 1))
+    found = evaluation.describe_codes(z_mean.astype(np.float32), z_log_var.astype(np.float32))
+    covariance = np.cov(z_mean.T, ddof=0) + np.diag([0.2, 0.1, 3.0])
+    centre = z_mean.mean(axis=0)
+    expected = 0.5 * (np.trace(covariance) + centre @ centre - 3 - np.log(np.linalg.det(covariance)))
+    assert found["moment_kl"] == pytest.approx(expected, rel=1e-4)
+    np.testing.assert_allclose(found["aggregate_variance"], np.diag(covariance), rtol=1e-4)
+    assert found["active_units"] == 3
+    assert "marginal_kl" not in found  # only in a plane
+    assert evaluation.describe_codes(z_mean * [1, 1, 0.01], z_log_var)["active_units"] == 2
+
+
+def test_calibration_goes_by_the_brightness_that_is_predicted(monkeypatch):
+    model = VAE(2, image_shape=(8, 8, 1), num_filters=2, hidden_units=4)
+    mean = np.full([1, 8, 8, 1], 0.05, np.float32)
+    mean[:, :2], mean[:, 2:5] = 0.95, 0.5  # a quarter bright, three eighths in between
+    logits = tf.constant(np.log(mean / (1 - mean)))
+    monkeypatch.setattr(model, "decode_logits", lambda z, **_: tf.repeat(logits, tf.shape(z)[0], axis=0))
+    x = np.zeros([700, 8, 8, 1], np.float32)
+    x[:, 2:5] = 1.0
+    dark, middle, bright = evaluation.pixel_calibration(model, x)
+    assert [(part["from"], part["to"]) for part in (dark, middle, bright)] == [(0.0, 0.1), (0.1, 0.9), (0.9, 1.0)]
+    assert [part["share"] for part in (dark, middle, bright)] == pytest.approx([3 / 8, 3 / 8, 2 / 8])
+    expected = [0.05**2 / (0.05 * 0.95), 0.5**2 / 0.25, 0.95**2 / (0.95 * 0.05)]
+    assert [part["ratio"] for part in (dark, middle, bright)] == pytest.approx(expected, rel=1e-3)

@@ -88,3 +88,12 @@ def test_the_normalizer_keeps_its_digits_for_small_logits():
     exact = half + np.log(np.sinh(half) / half)
     found = losses.continuous_bernoulli_log_normalizer(tf.constant(logits)).numpy()
     assert np.abs(found - exact).max() < 1e-6
+
+
+def test_the_mean_of_a_continuous_bernoulli_near_its_middle_is_exact():
+    """Where the closed form loses its digits a series takes over; both against double precision."""
+    logits = np.array([-0.2, -0.0999, -0.05, 0.03, 0.0999, 0.1001, 0.3])
+    expected = 1 / (1 - np.exp(-logits)) - 1 / logits
+    found = losses.continuous_bernoulli_mean(tf.constant(logits, tf.float32))
+    np.testing.assert_allclose(found, expected, atol=7e-7)
+    np.testing.assert_allclose(losses.continuous_bernoulli_mean(tf.constant([0.0999])), expected[4:5], atol=7e-8)

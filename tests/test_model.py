@@ -199,3 +199,21 @@ def test_keras_fit_takes_bytes(sample):
     assert losses[2] < losses[0]
     x = vae.prepare(tf.constant(sample.train_images[:5]), tf.fill([5, 28, 28, 1], 0.5))
     np.testing.assert_allclose(vae(sample.train_images[:5]), vae.reconstruct(x), atol=1e-6)
+
+
+class Halved(keras.layers.Layer):
+    """A layer of one's own that Keras does not know by name."""
+
+    def call(self, inputs):
+        return 0.5 * inputs
+
+
+def test_a_network_with_a_layer_of_ones_own_comes_back_where_it_is_named(tmp_path):
+    encoder = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), Halved(), keras.layers.Dense(4)])
+    vae = small_vae(encoder=encoder)
+    vae.save(tmp_path / "mine.keras")
+    with pytest.raises(TypeError, match="Halved"):
+        keras.saving.load_model(tmp_path / "mine.keras")
+    again = keras.saving.load_model(tmp_path / "mine.keras", custom_objects={"Halved": Halved})
+    images = random_images(3)
+    np.testing.assert_array_equal(again.encode_arrays(images).z_mean, vae.encode_arrays(images).z_mean)
