@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from vae_lib.config import RunConfig
+from vae_lib.backend import CORES
+from vae_lib.config import ModelConfig, RunConfig
 from vae_lib.data import sources
 from vae_lib.errors import UserError
 from vae_lib.model import VAE
@@ -63,3 +64,50 @@ def test_a_batch_takes_its_memory_however_few_images_there_are():
     config = RunConfig.from_flat(2, batch_size=1_000_000)
     assert limits.training_bytes(config, 4_000) > 100e9
     assert limits.training_bytes(RunConfig.from_flat(2, batch_size=50), 4_000) < 1e9
+
+
+def work_by_hand(settings):
+    """Multiplications of encoder and decoder for one image or code, counted from the layers that Keras has."""
+    model = VAE.from_model_config(RunConfig.from_flat(2, **settings).model)
+    counts = []
+    for network in (model.encoder, model.decoder):
+        products = 0
+        for layer in network.layers:
+            if layer.weights:
+                times = int(np.prod(layer.output.shape[1:-1])) if len(layer.output.shape) == 4 else 1
+                products += int(np.prod(layer.kernel.shape)) * times
+        counts.append(products)
+    return counts
+
+
+@pytest.mark.parametrize(
+    ("settings", "codes"),
+    [
+        ({}, 50),
+        ({"im_dim": 64, "encoder_layers": 3, "channels": 3, "batch_size": 20}, 20),
+        ({"importance_samples": 7, "batch_size": 10}, 70),
+        ({"objective": "marginal", "grid_side": 30, "batch_size": 100}, 900),
+        ({"likelihood": "discretized_logistic", "binarize": "none"}, 50),
+    ],
+)
+def test_the_time_is_that_of_the_multiplications(settings, codes):
+    config = RunConfig.from_flat(2, epochs=3, **settings)
+    network = {name: value for name, value in settings.items() if name in ("im_dim", "encoder_layers", "channels")}
+    encoder, decoder = work_by_hand(network | {k: v for k, v in settings.items() if k in ("likelihood", "binarize")})
+    batch = config.training.batch_size
+    steps = 3 * 1000 / batch
+    expected = 3 * (batch * encoder + codes * decoder) * steps / (5e10 * CORES) / 3600
+    assert limits.decoded_codes(config) == codes
+    assert limits.training_hours(config, 1000) == pytest.approx(expected)
+
+
+def test_the_memory_grows_with_what_is_decoded_and_kept():
+    few, many = (limits.training_bytes(RunConfig.from_flat(2, importance_samples=k), 1000) for k in (1, 11))
+    outputs = sum(outputs * times for _, outputs, times in limits.decoder_layers(ModelConfig(2)))
+    assert many - few == pytest.approx(3 * 4 * 10 * 50 * outputs)
+    small, large = (
+        limits.training_bytes(RunConfig.from_flat(2, objective="marginal", grid_side=n, batch_size=100), 1000)
+        for n in (10, 20)
+    )
+    assert large - small == pytest.approx(3 * 4 * 300 * (outputs + 100))
+    assert limits.training_bytes(RunConfig.from_flat(2), 2000) - few == pytest.approx(1000 * 784)

@@ -874,3 +874,17 @@ def test_a_worker_that_waits_says_so_and_can_be_stopped(tmp_path, stop):
     assert line == f"vae_lib: worker 1 of 2 waits for localhost:{ports[1]}; Ctrl-C ends it.\n"
     assert status == {signal.SIGINT: 130, signal.SIGTERM: -signal.SIGTERM}[stop]
     assert not (tmp_path / "run.partial").exists()
+
+
+@pytest.mark.parametrize("text", ["\nno route to host\nand a long story", ""])
+def test_a_cluster_that_cannot_be_joined_is_one_sentence(text, monkeypatch):
+    def fails():
+        raise RuntimeError(text)
+
+    monkeypatch.setattr("vae_lib.runs.distribution.check_tf_config", lambda: ("worker 0", 1, []))
+    monkeypatch.setattr("vae_lib.runs.distribution._wait_for", lambda *_: None)
+    monkeypatch.setattr("tensorflow.distribute.MultiWorkerMirroredStrategy", fails)
+    with pytest.raises(UserError) as refused:
+        make_strategy("multi-worker")
+    reason = "no route to host" if text else "RuntimeError"
+    assert str(refused.value) == f"worker 0 cannot join the others: {reason}."
