@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import numpy_vae
 from tests.conftest import ROOT
 from tests.figures import difference
 from tools import compressors
 from tools.pretrain import RECIPES
 from tools.scoreboard import COMPRESSORS, between_marks, tables
 from vae_lib import figures, latent, marginal, pictures, report
+from vae_lib.backend import tf
 from vae_lib.cli.flags import training_parser
 from vae_lib.data.loading import load_data
 from vae_lib.evaluation import evaluate, kl_per_dimension
@@ -75,6 +77,16 @@ def test_the_numbers_on_the_first_thousand_test_images(run, full_data):
     agree(found, run.metrics["test_1000"], ("elbo", "nll", "kl", "iwae_50", "moment_kl"))
     z_mean = run.model.encode_arrays(images, seed=20).z_mean
     assert np.abs(z_mean - run.encodings.z_mean[:1000]).max() < 1e-2
+
+
+def test_numpy_finds_the_same_numbers(run):
+    images = load_data(run.config.data.name, run.config.model.im_dim, source="sample").test_images[::80][:12]
+    epsilon, uniform = (None if a is None else a.numpy() for a in run.model.noise(len(images), tf.constant([20, 0])))
+    nll, kl = numpy_vae.elbo(run.model, images, epsilon, uniform)
+    found = run.model.elbo_arrays(images, seed=20)
+    np.testing.assert_allclose(found.kl, kl, atol=0.01)
+    np.testing.assert_allclose(found.nll, nll, rtol=1e-4, atol=0.1)
+    assert float(found.elbo.mean()) == pytest.approx(-(nll + kl).mean(), abs=DRIFT)
 
 
 def test_the_integral_agrees_with_importance_sampling():
