@@ -89,7 +89,7 @@ def test_what_the_page_and_the_pictures_show_is_the_mean():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_numpy_finds_the_same_elbo(channels):
     vae = VAE(3, **TINY | {"image_shape": (16, 16, channels)}, likelihood="discretized_logistic", encoder_layers=2)
-    for weight in vae.decoder.weights:
+    for weight in vae.weights:
         weight.assign(2.0 * weight)
     images = random_images(6, 16, channels)
     images[0], images[1] = 0, 255
@@ -97,7 +97,7 @@ def test_numpy_finds_the_same_elbo(channels):
     nll, kl = numpy_vae.elbo(vae, images, epsilon)
     found = vae.elbo_arrays(images, seed=3)
     np.testing.assert_allclose(found.nll, nll, rtol=1e-5)
-    np.testing.assert_allclose(found.kl, kl, rtol=1e-4)
+    np.testing.assert_allclose(found.kl, kl, rtol=1e-4, atol=1e-5)
 
 
 def test_bits_per_pixel_are_those_that_the_masses_cost():
