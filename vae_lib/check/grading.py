@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -52,6 +53,7 @@ class Exercise:
     reference: Function
     mistakes: Sequence[tuple[str, Function]]
     tolerance: float = 1e-4
+    learned_through: bool = False  # a network must get gradients through it
 
     @property
     def __doc__(self) -> str:  # type: ignore[override]
@@ -67,7 +69,8 @@ class Exercise:
         found, first = None, ""
         for kind in (as_tensors, as_arrays):
             try:
-                results = [as_array(answer(*kind(case))) for case in self.cases]
+                raw = [answer(*kind(case)) for case in self.cases]
+                results = [as_array(result) for result in raw]
             except NoNumbers as error:
                 first = first or str(error)
                 continue
@@ -75,7 +78,11 @@ class Exercise:
                 first = first or failure(error)
                 continue
             if agree(results, expected, self.tolerance):
-                return verdict("Equal to the reference on every case.", passed=True)
+                blocked = self.learned_through and not self._passes_gradients(answer)
+                return verdict("Equal to the reference on every case." + (BLOCKED if blocked else ""), passed=True)
+            again = [as_array(answer(*kind(case))) for case in self.cases]
+            if not all(np.array_equal(a, b, equal_nan=True) for a, b in zip(results, again, strict=True)):
+                return verdict("it gives another answer each time: draw nothing, use the arguments.")
             found = found or results
         if found is None:
             return verdict(first)
@@ -83,6 +90,22 @@ class Exercise:
             if agree(found, [as_array(mistaken(*case)) for case in self.cases], self.tolerance):
                 return verdict(message)
         return verdict(difference(self.wanted, found, expected, self.tolerance))
+
+    def _passes_gradients(self, answer: Function) -> bool:
+        """Whether the answer has a gradient by each of the arrays that the reference depends on smoothly."""
+        case = as_tensors(self.cases[0])
+        inputs = [value for value in case if isinstance(value, tf.Tensor)]
+        try:
+            with tf.GradientTape() as tape:
+                tape.watch(inputs)
+                result = answer(*case)
+            return all(gradient is not None for gradient in tape.gradient(result, inputs))
+        except Exception:  # it takes arrays only, or gives them
+            return False
+
+
+# What a right answer is told through which no gradient passes.
+BLOCKED = " But no gradient passes through it: where a network is to learn, use TensorFlow's or Keras' functions."
 
 
 def as_tensors(case: Sequence[Any]) -> list[Any]:
@@ -101,7 +124,9 @@ class NoNumbers(Exception):
 
 def failure(error: Exception) -> str:
     """What a learner's code raised, in one line."""
-    return f"it fails with {type(error).__name__}: {one_line(str(error))[:200]}"
+    text = one_line(re.sub(r"\x1b\[[\d;]*m|\{\{[^}]*\}\}", "", str(error)).strip())[:200]
+    hint = " (does a function that it calls return nothing?)" if "NoneType" in text else ""
+    return f"it fails with {type(error).__name__}: {text}{hint}"
 
 
 def as_array(value: Any) -> np.ndarray:

@@ -67,7 +67,8 @@ def encoder(network: Callable[..., Any], latent_dim: int = 2, image_shape: tuple
             raise Off("no value is negative: no relu or softplus at the end, codes and log-variances may be negative.")
         if np.abs(values).max() <= 1 and _saturates(network, x):
             raise Off("all values lie between -1 and 1: no tanh at the end, a code may lie anywhere.")
-        if _is_linear(network, x[:5], x[5:10]):
+        signed = rng.standard_normal((2, 5, *image_shape)).astype(np.float32)  # a relu shows itself below 0
+        if _is_linear(network, *signed):
             raise Off("it is a linear map: put a nonlinearity between the layers.")
         return "Images go to means and log-variances."
 
@@ -112,8 +113,8 @@ def decoder(network: Callable[..., Any], latent_dim: int = 2, image_shape: tuple
 def train_step(step: Callable[..., Any], encoder: Any, decoder: Any, *arguments: Any, repeats: int = 20) -> Verdict:
     """Check a step of training, called as ``step(*arguments)``: it lowers its loss and moves both networks.
 
-    ``encoder`` and ``decoder`` are the Keras models that it trains; it returns the loss. A ``tf.function`` must be
-    traced once. The step really trains: give it networks that may be spoiled. Returns a `Verdict`.
+    ``encoder`` and ``decoder`` are the Keras models that it trains; the loss of bits comes back. A ``tf.function``
+    must be traced once. The step really trains: give it networks that may be spoiled. Returns a `Verdict`.
     """
 
     def judge() -> str:
@@ -141,6 +142,8 @@ def train_step(step: Callable[..., Any], encoder: Any, decoder: Any, *arguments:
             raise Off("only the encoder learns: give the optimizer the decoder's weights too.")
         if not np.isfinite(losses).all():
             raise Off("the loss is not finite: no log of a sigmoid, and a smaller learning rate.")
+        if min(losses) < 0:
+            raise Off("the loss is below 0, which a KL and an nll of bits never are: a sign is wrong.")
         if np.mean(losses[-3:]) > losses[0]:
             raise Off("the loss grows: the gradient of the loss goes down, that of the ELBO up.")
         if np.mean(losses[-3:]) > losses[0] - 1e-3 * abs(losses[0]):

@@ -61,11 +61,12 @@ kl = Exercise(
         ("You left the dimensions as they are, (B, D): sum over them.",
          lambda m, lv: 0.5 * (np.square(m) + np.exp(lv) - 1 - lv)),
     ],
+    learned_through=True,
 )  # fmt: skip
 
 _BITS = [
-    ((_RNG.random((4, 6, 6, 1)) < 0.4).astype(np.float32), _normal(4, 6, 6, 1, scale=3.0)),
-    ((_RNG.random((2, 3, 3, 1)) < 0.5).astype(np.float32), 60 * np.sign(_normal(2, 3, 3, 1))),
+    ((_RNG.random((4, 28, 28, 1)) < 0.4).astype(np.float32), _normal(4, 28, 28, 1, scale=3.0)),
+    ((_RNG.random((2, 28, 28, 1)) < 0.5).astype(np.float32), 120 * np.sign(_normal(2, 28, 28, 1))),
 ]
 
 
@@ -101,6 +102,7 @@ bernoulli_nll = Exercise(
         ("Only the pixels that are 1 are counted: those that are 0 have a probability too.",
          lambda x, y: (x * _softplus(-y)).sum(axis=_pixels(x))),
     ],
+    learned_through=True,
 )  # fmt: skip
 
 _NOISY = [(m, lv, _normal(*m.shape)) for m, lv in _GAUSSIANS]
@@ -119,6 +121,7 @@ sample = Exercise(
         ("The mean is multiplied by the noise too.", lambda m, lv, e: (m + np.exp(0.5 * lv)) * e),
         ("One over sigma where sigma belongs: the sign in the exponent.", lambda m, lv, e: m + np.exp(-0.5 * lv) * e),
     ],
+    learned_through=True,
 )  # fmt: skip
 
 _PARTS = [
@@ -143,6 +146,7 @@ elbo = Exercise(
         ("The reconstruction is averaged over the pixels: your beta is the number of pixels.",
          lambda x, y, m, lv: -(_bernoulli(x, y) / x[0].size + _kl(m, lv))),
     ],
+    learned_through=True,
 )  # fmt: skip
 
 _LOSSES = [(np.abs(_normal(6, scale=90.0)), np.abs(_normal(6, scale=5.0)), beta) for beta in (1.0, 0.25, 4.0)]
@@ -196,6 +200,7 @@ gaussian_nll = Exercise(
         ("The batch mean was taken inside: give one number an image, (B,).",
          lambda x, m, ls: _gaussian(x, m, ls).mean()),
     ],
+    learned_through=True,
 )  # fmt: skip
 
 
@@ -595,6 +600,7 @@ kl_between = Exercise(
         ("The log-variances are taken off the wrong way round.",
          lambda m, lv, n, lw: 0.5 * (lv - lw + (np.exp(lv) + np.square(m - n)) / np.exp(lw) - 1).sum(axis=1)),
     ],
+    learned_through=True,
 )  # fmt: skip
 _GAPS = [(np.array([-130.0, -120.5]), np.array([-128.0, -119.0]), np.array([-125.0, -118.5])),
          (_normal(5) - 140, _normal(5) - 120, _normal(5) - 100)]  # fmt: skip
