@@ -394,3 +394,37 @@ def test_a_sample_is_prepared_in_the_cache_unless_told_otherwise(tmp_path, monke
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write the sample"):
         prepare_sample("mnist", tmp_path / "file" / "x")
+
+
+def test_what_is_left_when_the_sample_is_held_out_keeps_its_labels():
+    sample = load_data("mnist", source="sample")
+    others = np.random.default_rng(0).integers(0, 256, (30, 28, 28, 1), dtype=np.uint8)
+    order = np.random.default_rng(1).permutation(60)
+    images = np.concatenate([sample.train_images[:30], others])[order]
+    labels = np.concatenate([np.full(30, 99), np.arange(30)])[order]
+    whole = sample._replace(train_images=images, train_labels=labels)
+    left = loading._without_sample(whole, "mnist")
+    found = {image.tobytes(): label for image, label in zip(left.train_images, left.train_labels, strict=True)}
+    assert found == {image.tobytes(): i for i, image in enumerate(others)}
+
+
+def test_a_download_goes_where_it_is_wanted(tmp_path, monkeypatch):
+    import tensorflow_datasets as tfds
+
+    asked = []
+
+    class Builder:
+        def download_and_prepare(self):
+            raise ConnectionError("nobody answers")
+
+    monkeypatch.setattr(tfds, "builder", lambda *names, **options: asked.append((*names, options)) or Builder())
+    with pytest.raises(UserError, match=rf"cannot read mnist under {tmp_path}: nobody answers"):
+        sources.read_tfds("mnist", 28, tmp_path, download=True)
+    assert asked == [("mnist:3.0.1", {"data_dir": tmp_path})]
+
+
+def test_room_for_images_twice_is_enough(monkeypatch):
+    monkeypatch.setattr(sources, "memory", lambda: 2.0 * 10 * 28 * 28 * 3)
+    sources.check_room(10, 28, 3)
+    with pytest.raises(UserError, match="11 images of 28 x 28 pixels"):
+        sources.check_room(11, 28, 3)
