@@ -425,3 +425,78 @@ def test_a_step_whose_loss_is_negative_is_named():
     step, encoder, decoder = step_with()
     verdict = check.train_step(lambda x, e: -step(x, e), encoder, decoder, X, EPSILON)
     assert "a sign is wrong" in verdict.message
+
+
+def test_a_numpy_answer_gets_its_own_error_and_not_that_of_the_tensors():
+    def kl(m, lv):
+        return 0.5 * (m**2 + np.exp(lv) - 1 - lv).sum(axis=2)
+
+    assert "axis 2 is out of bounds" in check.kl(kl).message
+
+    def forgets(m, lv):
+        (m**2 + np.exp(lv) - 1 - lv).sum(axis=1)
+
+    assert "returns nothing" in check.kl(forgets).message
+
+
+def test_answers_that_end_the_program_or_fail_the_second_time_are_answers(monkeypatch):
+    calls = []
+
+    def fails_later(m, lv):
+        calls.append(1)
+        if len(calls) > 4:
+            raise RuntimeError("once more")
+        return m[:, 0]
+
+    assert not check.kl(fails_later)
+    assert "SystemExit" in check.kl(lambda m, lv: exit()).message
+
+
+def test_checks_work_under_strict_floating_point_errors_and_take_half_precision():
+    with np.errstate(all="raise"):
+        assert not check.bernoulli_nll(lambda x, y: tf.zeros(len(x)))
+        assert check.logistic_mass(check.logistic_mass.reference)
+    half = check.scale(lambda x: tf.cast(tf.cast(x, tf.float32) / 255, tf.bfloat16))
+    assert "is right" in half.message  # numbers, though not exact ones
+
+
+def test_networks_that_the_step_itself_builds_are_no_mistake():
+    encoder = keras.Sequential([layers.Flatten(), layers.Dense(16, "relu"), layers.Dense(4)])
+    decoder = keras.Sequential([layers.Dense(16, "relu"), layers.Dense(784), layers.Reshape((28, 28, 1))])
+    optimizer = keras.optimizers.Adam(1e-3)
+
+    def step(x, epsilon):
+        with tf.GradientTape() as tape:
+            z_mean, z_log_var = tf.split(encoder(x), 2, axis=1)
+            logits = decoder(z_mean + tf.exp(z_log_var / 2) * epsilon)
+            nll = tf.reduce_sum(tf.nn.softplus(logits) - x * logits, [1, 2, 3])
+            kl = 0.5 * tf.reduce_sum(z_mean**2 + tf.exp(z_log_var) - 1 - z_log_var, 1)
+            loss = tf.reduce_mean(nll + kl)
+        weights = encoder.trainable_variables + decoder.trainable_variables
+        optimizer.apply(tape.gradient(loss, weights), weights)
+        return loss
+
+    verdict = check.train_step(step, encoder, decoder, X, EPSILON)
+    assert verdict, verdict
+
+
+def test_traces_of_earlier_calls_do_not_count():
+    step, encoder, decoder = step_with(graph=True)
+    for size in (3, 5, 7, 9):
+        step(X[:size], EPSILON[:size])
+    assert check.train_step(step, encoder, decoder, X, EPSILON)
+
+
+def test_a_hidden_tanh_is_no_tanh_at_the_end():
+    for hidden in ("tanh", "sigmoid"):
+        network = net(layers.Dense(16, hidden), layers.Dense(784), layers.Reshape((28, 28, 1)), shape=(2,))
+        assert check.decoder(network), check.decoder(network)
+
+
+def test_pipelines_of_one_batch_of_single_images_and_of_a_small_buffer():
+    shuffled = dataset().map(bits).shuffle(200)
+    for size in (107, 300, 1):
+        assert check.pipeline(shuffled.batch(size), IMAGES, size), size
+    assert check.pipeline(shuffled.batch(25), list(IMAGES), 25)
+    lazy = dataset().map(bits).shuffle(2).batch(25)
+    assert "as large as the data" in check.pipeline(lazy, IMAGES, 25).message

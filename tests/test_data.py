@@ -428,3 +428,16 @@ def test_room_for_images_twice_is_enough(monkeypatch):
     sources.check_room(10, 28, 3)
     with pytest.raises(UserError, match="11 images of 28 x 28 pixels"):
         sources.check_room(11, 28, 3)
+
+
+def test_a_prepared_sample_is_not_taken_for_the_full_set(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr(sources, "host_answers", lambda name: False)
+    prepare_sample("mnist", tmp_path)
+    assert sources.prepared_folder("mnist", tmp_path) is None
+    assert load_data("mnist", cache_dir=tmp_path / "cache").source == "sample"
+    with pytest.raises(UserError):
+        load_data("mnist", source="tfds", cache_dir=tmp_path / "cache")
+    (tmp_path / "other" / "mnist" / "3.0.1").mkdir(parents=True)
+    with pytest.raises(UserError, match="holds something else than the sample"):
+        prepare_sample("mnist", tmp_path / "other")

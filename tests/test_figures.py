@@ -194,3 +194,14 @@ def test_a_figure_is_shown_with_a_text_for_those_who_cannot_see_it():
     assert not plt.fignum_exists(figure.number)  # or it would come twice
     with pytest.raises(UserError, match="what there is to see"):
         figures.show(picture, " ")
+
+
+def test_what_cannot_be_shown_is_refused_in_a_sentence():
+    picture = np.zeros([4, 4, 1], np.uint8)
+    for figure, alt, words in (
+        (picture, None, "what there is to see"), (picture, 3, "what there is to see"), ([1], "a list", "not list"),
+        (picture[None], "four axes", "has the shape"), (picture[0, :, 0], "one axis", "has the shape"),
+        (np.zeros([4, 4, 2]), "two channels", "has the shape"), (picture[:0], "nothing", "has the shape"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=words):
+            figures.show(figure, alt)

@@ -1,19 +1,23 @@
 """Likelihoods of grey levels, log p(x) as an objective, importance samples, and a prior that fits, by closed forms."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from tests import numpy_vae
-from tests.conftest import random_images
+from tests.conftest import random_images, small
 from vae_lib import losses, marginal
-from vae_lib.backend import tf
+from vae_lib.backend import keras, tf
 from vae_lib.config import ModelConfig, RunConfig, TrainingConfig
 from vae_lib.errors import UserError
 from vae_lib.evaluation import describe_codes, evaluate
 from vae_lib.model import VAE
 from vae_lib.objectives import Batch, elbo_gradients, importance_gradients, marginal_gradients, shifted_grid
 from vae_lib.priors import match_prior
+from vae_lib.runs.lifecycle import train_run
 from vae_lib.runs.store import load_run, save_run
+from vae_lib.trainer import Trainer
 from vae_lib.training import train
 
 TINY = {"num_filters": 2, "hidden_units": 8, "image_shape": (8, 8, 1)}
@@ -206,7 +210,6 @@ def test_an_objective_that_does_not_suit_is_refused(sample):
         TrainingConfig(objective="margnal")
     with pytest.raises(UserError, match="beta"):
         TrainingConfig(importance_samples=2, beta_start=3.0)
-    assert RunConfig(ModelConfig(2), TrainingConfig(objective="marginal")).model.inference == "grid"
 
 
 # ---- Importance samples ------------------------------------------------------------------------------------
@@ -334,3 +337,118 @@ def test_refining_raises_each_images_elbo_towards_the_best(sample, dim):
         assert gaps.best.mean() - found["refined_elbo"] < 0.4 * (gaps.best - gaps.encoder).mean()
     none, some = (marginal.refine(vae, images, steps=steps).z_mean for steps in (1, 30))
     assert np.abs(none - vae.encode_arrays(images).z_mean).max() < np.abs(some - none).max()
+
+
+# ---- What a hostile user found -----------------------------------------------------------------------------
+
+
+class Stop(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = True
+
+
+def variances(vae, images):
+    return np.log(describe_codes(*vae.encode_arrays(images))["aggregate_variance"])
+
+
+def test_the_prior_is_matched_too_where_a_callback_ends_the_training(sample):
+    vae, images = VAE(2, num_filters=4, hidden_units=16), sample.train_images[::10]
+    assert len(train(vae, images, epochs=5, learning_rate=5e-3, match_prior=True, callbacks=Stop())) == 1
+    assert np.abs(variances(vae, images)).max() < 0.01
+
+
+def test_a_run_says_where_its_numbers_came_from(sample, tmp_path):
+    vae = VAE(2, num_filters=2, hidden_units=8)
+    few = small(sample, train=60, test=20)
+    train(vae, few, epochs=1)
+    train(vae, few, epochs=1, objective="marginal", grid_side=6)
+    vae.set_inference("encoder")
+    run = load_run(save_run(tmp_path / "mine", vae, few))
+    assert run.config.model.inference == "encoder"
+    np.testing.assert_array_equal(
+        run.model.encode_arrays(few.test_images).z_mean, vae.encode_arrays(few.test_images)[0]
+    )
+    config = RunConfig(ModelConfig(2, num_filters=2, hidden_units=8, inference="grid"), TrainingConfig(epochs=1))
+    run = load_run(train_run(config, few, tmp_path / "elbo"))
+    assert run.config.model.inference == "encoder"
+    assert evaluate(run.model, few.test_images)["elbo"] == pytest.approx(run.metrics["test"]["elbo"], abs=1e-3)
+    marginal_one = dataclasses.replace(config, training=TrainingConfig(epochs=1, objective="marginal", grid_side=6))
+    assert load_run(train_run(marginal_one, few, tmp_path / "exact")).config.model.inference == "grid"
+
+
+def dense(inputs, outputs, *, last_shape=None, **options):
+    stack = [keras.Input(inputs), keras.layers.Flatten(), keras.layers.Dense(8, "relu", **options)]
+    stack += [keras.layers.Dense(outputs)] + ([keras.layers.Reshape(last_shape)] if last_shape else [])
+    return keras.Sequential(stack)
+
+
+def test_regularizers_are_for_the_elbo_alone():
+    decoder = dense((2,), 64, last_shape=(8, 8, 1), kernel_regularizer="l2")
+    vae = VAE(2, **TINY, decoder=decoder)
+    for setting in ({"objective": "marginal"}, {"importance_samples": 2}):
+        with pytest.raises(UserError, match="regularizers"):
+            train(vae, random_images(8, 8), **setting)
+    assert vae.config.inference == "encoder"
+    train(vae, random_images(8, 8), epochs=1)
+
+
+def test_what_cannot_be_matched_is_refused_before_the_first_epoch():
+    class Skipping(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.out, self.skip = keras.layers.Dense(64), keras.layers.Dense(64)
+
+        def call(self, z):
+            return tf.reshape(self.out(z) + self.skip(z), [-1, 8, 8, 1])
+
+    vae = VAE(2, **TINY, decoder=Skipping())
+    with pytest.raises(UserError, match=r"keras\.Sequential"):
+        train(vae, random_images(8, 8), match_prior=True)
+    assert vae.epochs_trained == 0
+
+
+def test_neither_a_trainer_nor_a_refusal_changes_where_posteriors_come_from():
+    vae, images = VAE(2, **TINY), random_images(8, 8)
+    train(vae, images, epochs=1, objective="marginal", grid_side=4)
+    Trainer(vae, images)
+    with pytest.raises(UserError, match=r"keras\.Sequential"):
+        train(VAE(2, **TINY, encoder=keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(),
+              keras.layers.Dense(4, use_bias=False)])), images, match_prior=True)  # fmt: skip
+    assert vae.config.inference == "grid"
+
+
+def test_many_samples_train_an_encoder_with_a_weight_that_it_does_not_use():
+    class Wasteful(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.used, self.unused = keras.layers.Dense(4), keras.layers.Dense(3)
+            self.unused.build((None, 5))
+
+        def call(self, x):
+            return self.used(tf.reshape(x, [-1, 64]))
+
+    vae = VAE(2, **TINY, encoder=Wasteful())
+    before = vae.encoder.unused.kernel.numpy()
+    train(vae, random_images(20, 8), epochs=1, importance_samples=3)
+    np.testing.assert_array_equal(vae.encoder.unused.kernel, before)
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+def test_refining_makes_no_image_worse(dim):
+    vae, images = VAE(dim, **TINY), random_images(50, 8)
+    train(vae, images, epochs=20, learning_rate=1e-2)
+    x, seed = vae.prepare_arrays(images), 2**31 - 1
+    half = np.random.default_rng(seed).standard_normal([8, dim], np.float32)
+    nodes = np.concatenate([half, -half])
+    before, after = vae.encode_arrays(images), marginal.refine(vae, images, steps=1, seed=seed)
+    if dim == 2:
+        old, new = (marginal._quadrature_elbo(vae, x, *map(tf.constant, q), order=4).numpy() for q in (before, after))
+    else:
+        old, new = (marginal._mean_elbo(vae, x, *map(tf.constant, q), nodes=nodes).numpy() for q in (before, after))
+    assert (new >= old - 1e-3).all()
+    assert np.isfinite(evaluate(vae, images, refine=1, seed=seed)["refined_elbo"])
+
+
+def test_a_grid_is_a_setting_of_the_marginal_objective():
+    with pytest.raises(UserError, match="grid_side is a setting of objective 'marginal'"):
+        TrainingConfig(grid_side=9)

@@ -1,4 +1,4 @@
-"""Notebooks for a class: ``python -m tools.handouts FOLDER [NOTEBOOK ...]``, all of the series by default.
+"""Notebooks for a class: ``python -m tools.handouts FOLDER [NOTEBOOK ...]``, by default all with graded exercises.
 
 Writes ``student/`` with the exercises to be solved and no solution, and ``teacher/`` with the solutions open. Both come
 from the notebooks of the series, where solutions are code cells tagged 'solution'. Outputs of exercises are left out.
@@ -49,6 +49,8 @@ def main() -> None:
     args = parser.parse_args()
     for path in args.notebooks:
         notebook = nbformat.read(path, as_version=4)
+        if not any("exercise" in tags(cell) for cell in notebook.cells):
+            continue
         for kind, make in (("student", for_students), ("teacher", for_teachers)):
             target = args.folder / kind / path.name
             target.parent.mkdir(parents=True, exist_ok=True)

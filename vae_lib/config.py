@@ -165,6 +165,8 @@ class TrainingConfig:
         one_of("mode", self.mode, MODES)
         one_of("schedule", self.schedule, SCHEDULES)
         one_of("objective", self.objective, OBJECTIVES)
+        if self.objective != "marginal" and self.grid_side != type(self).grid_side:
+            raise UserError("grid_side is a setting of objective 'marginal'.")
         if self.objective == "marginal":
             for name in ("importance_samples", "augment_encoder", "match_prior"):
                 if getattr(self, name) != getattr(type(self), name):
@@ -213,10 +215,6 @@ class RunConfig:
     model: ModelConfig
     training: TrainingConfig = field(default_factory=TrainingConfig)
     data: DataConfig = field(default_factory=DataConfig)
-
-    def __post_init__(self) -> None:
-        if self.training.objective == "marginal" and self.model.inference != "grid":
-            object.__setattr__(self, "model", dataclasses.replace(self.model, inference="grid"))
 
     @classmethod
     def from_flat(cls, latent_dim: int, **settings: Any) -> RunConfig:

@@ -155,7 +155,8 @@ def evaluate(
         report[f"iwae_{k}"], report[f"iwae_{k}_error"] = mean_and_error(values)
     if refine:
         refined = marginal.refine(model, images, steps=refine, seed=seed, progress="refining" if progress else None)
-        draws = [marginal.importance_weighted_bound(model, x, 1, seed=seed + i, posterior=refined) for i in range(8)]
+        seeds = [(seed + i) % 2**31 for i in range(8)]
+        draws = [marginal.importance_weighted_bound(model, x, 1, seed=s, posterior=refined) for s in seeds]
         report["refined_elbo"], report["refined_elbo_error"] = mean_and_error(np.mean(draws, axis=0))
         report["refine_steps"] = refine
         if model.config.binarize == "none":

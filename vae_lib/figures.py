@@ -13,6 +13,7 @@ import imageio.v3 as iio
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
 
@@ -49,11 +50,17 @@ def show(figure: Any, alt: str) -> None:
     """
     from IPython.display import publish_display_data
 
-    if not alt.strip():
+    if not (isinstance(alt, str) and alt.strip()):
         raise UserError("a figure needs a text that says what there is to see.")
+    if isinstance(figure, Axes):
+        figure = figure.figure
     if isinstance(figure, np.ndarray):
-        picture = figure if figure.ndim == 3 else figure[..., None]
+        picture = figure[..., None] if figure.ndim == 2 else figure
+        if picture.ndim != 3 or picture.shape[2] not in (1, 3) or not picture.size:
+            raise UserError(f"a picture has the shape (H, W), (H, W, 1) or (H, W, 3), not {figure.shape}.")
         content = encoded(to_bytes(picture), ".png")
+    elif not isinstance(figure, Figure):
+        raise UserError(f"give a matplotlib figure or a picture as an array, not {type(figure).__name__}.")
     else:
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png")

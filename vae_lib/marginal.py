@@ -345,7 +345,10 @@ def refine(
 
     def part(start: int) -> list[np.ndarray]:
         batch = tf.constant(x[start : start + 50])
-        return [tensor.numpy() for tensor in ascend(batch, *vae.encode(batch))]
+        before = vae.encode(batch)
+        after = ascend(batch, *before)
+        better = elbo(batch, *after) > elbo(batch, *before)  # the first steps may overshoot
+        return [tf.where(better[:, None], new, old).numpy() for old, new in zip(before, after, strict=True)]
 
     parts = parallel_map(part, range(0, len(x), 50), progress=progress)
     return Posterior(*(np.concatenate(column) for column in zip(*parts, strict=True)))

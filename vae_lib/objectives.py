@@ -89,7 +89,9 @@ def importance_gradients(model: VAE, batch: Batch) -> tuple[Gradients, tf.Tensor
         )
         by_ratio = z - batch.samples / z_sigma[:, None]  # of log q(z | x) - log p(z), with q held still
         by_z = weight[..., None] * (by_z + (batch.share[:, None] * weight)[..., None] * by_ratio)
-        by_encoder = to_encoder.gradient(z, _values(encoder), output_gradients=by_z)
+        by_encoder = to_encoder.gradient(
+            z, _values(encoder), output_gradients=by_z, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
         found = {id(v): g for v, g in zip([*encoder, *others], [*by_encoder, *by_others], strict=True)}
         numbers = [tf.reduce_mean(nll, axis=1), gaussian_kl(z_mean, z_log_var)]
         losses = tf.stack([tf.reduce_sum(batch.share * number) for number in numbers])

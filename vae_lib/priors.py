@@ -9,6 +9,21 @@ from vae_lib.errors import UserError
 from vae_lib.model import LOG_VAR_BOUND, VAE, check_model
 
 
+def ends_of_networks(vae: VAE) -> tuple[keras.layers.Dense, keras.layers.Dense]:
+    """The encoder's last and the decoder's first layer; raises `UserError` where codes cannot be moved in them."""
+    networks = (check_model(vae).encoder, vae.decoder)
+    if all(isinstance(network, keras.Sequential) for network in networks):
+        head, first = networks[0].layers[-1], networks[1].layers[0]
+        if isinstance(head, keras.layers.Dense) and isinstance(first, keras.layers.Dense):
+            plain = head.activation is keras.activations.linear
+            if plain and head.use_bias and first.use_bias and head.units == 2 * vae.config.latent_dim:
+                return head, first
+    raise UserError(
+        "the prior can be matched in networks that are keras.Sequential, where the encoder ends and the decoder begins "
+        "with a dense layer with a bias."
+    )
+
+
 def match_prior(vae: VAE, images: np.ndarray) -> None:
     """Move and stretch each latent dimension so that the aggregate posterior of ``images`` has mean 0 and variance 1.
 
@@ -26,16 +41,10 @@ def match_prior(vae: VAE, images: np.ndarray) -> None:
         >>> bool(abs(codes.var(axis=0) + np.exp(log_var).mean(axis=0) - 1).max() < 0.01)
         True
     """
-    if check_model(vae).config.inference == "grid":
+    head, first = ends_of_networks(vae)
+    if vae.config.inference == "grid":
         raise UserError("a model without an encoder has no codes to move.")
-    head, first = vae.encoder.layers[-1], vae.decoder.layers[0]
     dim = vae.config.latent_dim
-    dense = isinstance(head, keras.layers.Dense) and isinstance(first, keras.layers.Dense)
-    plain = dense and head.activation is keras.activations.linear and head.use_bias and first.use_bias
-    if not plain or head.units != 2 * dim:
-        raise UserError(
-            "the prior can be matched where the encoder ends and the decoder begins with a dense layer with a bias."
-        )
     z_mean, z_log_var = (array.astype(np.float64) for array in vae.encode_arrays(images))
     shift = z_mean.mean(axis=0)
     scale = np.sqrt(z_mean.var(axis=0) + np.exp(z_log_var).mean(axis=0))

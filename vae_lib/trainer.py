@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from vae_lib.objectives import (
     sum_in_order,
 )
 from vae_lib.optimization import Adam, kl_weight, learning_rate
+from vae_lib.priors import ends_of_networks
 
 Row = dict[str, float]  # one line of a history: the epoch and its numbers in nats per image
 CHUNK_SECONDS = 0.5  # how long the graph runs before Python sees the losses and can be interrupted
@@ -85,9 +87,12 @@ class Trainer:
             raise UserError("there are no training images.")
         images = as_images(images, model.config.image_shape, what="training images", empty=True)
         check_replicas(config.batch_size, strategy)
-        model.set_inference("grid" if config.objective == "marginal" else "encoder")
-        if config.importance_samples > 1 and model.losses:
-            raise UserError("several importance samples take networks without regularizers.")
+        if (config.importance_samples > 1 or config.objective == "marginal") and model.losses:
+            raise UserError("networks with regularizers are trained on the ELBO of one sample.")
+        if config.match_prior:
+            ends_of_networks(model)
+        inference = "grid" if config.objective == "marginal" else "encoder"
+        dataclasses.replace(model.config, inference=inference)  # raises where the model has no grid
         if not all(np.isfinite(weight.numpy()).all() for weight in model.weights):
             raise UserError("the model has weights that are not finite: make a new one.")
         self.strategy = strategy or tf.distribute.get_strategy()
@@ -248,6 +253,7 @@ class Trainer:
         With ``pause_every`` the loop also yields, with True, after each step whose number it divides. Raises
         `UserError` when a loss is not finite.
         """
+        self.model.set_inference("grid" if self.config.objective == "marginal" else "encoder")
         plan = plan_epoch(len(self.rows), self.config.batch_size, self.config.seed, self.first_epoch + epoch)
         plan = plan._replace(indices=self.rows[plan.indices].astype(np.int32))
         tensors = (tf.constant(plan.indices), tf.constant(plan.weights))

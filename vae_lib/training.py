@@ -210,6 +210,12 @@ def run_epochs(
             state.variables = [v.numpy() for v in trainer.variables()]
             save(state)
 
+    def finish() -> None:
+        if state.best:
+            _assign([weight.value for weight in model.weights], state.best)
+        if config.match_prior:
+            match_prior(model, data.train_images[trainer.rows])
+
     begun = len(state.history) + bool(len(state.losses))
     try:
         while len(state.history) < config.epochs and not _out_of_patience(state, config):
@@ -226,8 +232,8 @@ def run_epochs(
                 if stop or (due and len(state.losses) < trainer.steps_per_epoch):
                     checkpoint()
                 if stop:
-                    if save is None and state.best:  # nobody goes on from here
-                        _assign([weight.value for weight in model.weights], state.best)
+                    if save is None:  # nobody goes on from here
+                        finish()
                     return state.history
             row = {"epoch": float(epoch + 1), **trainer.epoch_row(state.losses)}
             if validation is not None:
@@ -242,10 +248,8 @@ def run_epochs(
                 after_epoch(row)
             if stopping():
                 break
-        if state.best:
-            _assign([weight.value for weight in model.weights], state.best)
-        if config.match_prior and (len(state.history) >= config.epochs or _out_of_patience(state, config)):
-            match_prior(model, data.train_images[trainer.rows])
+        if save is None or len(state.history) >= config.epochs or _out_of_patience(state, config):
+            finish()
         return state.history
     finally:  # however it ends, the next training repeats neither order nor noise
         model.epochs_trained = trainer.first_epoch + begun

@@ -300,6 +300,7 @@ threshold = Exercise(
     ],
 )
 _DRAWS = [(x, _RNG.random(x.shape).astype(np.float32)) for (x,) in _BYTES]
+_DRAWS.append((np.full((1, 2, 1, 1), 255, np.uint8), np.array([0.998, 0.0], np.float32).reshape(1, 2, 1, 1)))
 binarize = Exercise(
     "binarize",
     "binarize(images, uniform) -> 1.0 with the probability byte / 255 and 0.0 otherwise, drawn with uniform noise in "
@@ -331,7 +332,7 @@ crop = Exercise(
         ("The photo came back whole.", lambda a: a),
     ],
 )
-_COUNTS = [(60_000, 50), (55_000, 128), (7, 50), (100, 50)]
+_COUNTS = [(60_000, 50), (55_000, 128), (7, 50), (100, 50), (150, 50), (151, 50)]
 steps_per_epoch = Exercise(
     "steps_per_epoch",
     "steps_per_epoch(images, batch_size) -> how many batches an epoch has, the last of which may be smaller",

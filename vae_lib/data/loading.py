@@ -121,9 +121,9 @@ def prepare_sample(name: str = "mnist", data_dir: str | os.PathLike[str] | None 
     there already is left as it is. The sample has about 4,000 training and 1,000 test images, and needs no network.
     Raises `UserError`.
 
-        >>> import tensorflow_datasets as tfds
+        >>> import tensorflow_datasets
         >>> from vae_lib import prepare_sample
-        >>> digits = tfds.load("mnist", split="test", data_dir=prepare_sample("mnist"))
+        >>> digits = tensorflow_datasets.load("mnist", split="test", data_dir=prepare_sample("mnist"))
         >>> len(digits)
         1000
     """

@@ -31,6 +31,7 @@ HOSTS = {  # what TFDS downloads each data set from
     "fashion_mnist": "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/t10k-labels-idx1-ubyte.gz",
     "faces": "https://ndownloader.figshare.com/files/5976018",
 }
+SAMPLE_NOTE = "The sample that vae_lib brings along, not the whole data set."
 HOST_SECONDS = 3.0
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 # LFWcrop (Sanderson and Lovell 2009): columns 83..166 and rows 92..175 of the 250 x 250 image, inclusive.
@@ -104,8 +105,11 @@ def write_as_tfds(name: str, found: Splits, folder: Path) -> None:
 
     Raises `UserError`.
     """
-    if prepared_folder(name, folder) is not None:
+    target = folder / TFDS_BUILDERS[name].replace(":", "/")
+    if holds_sample(target):
         return
+    if os.path.lexists(target):
+        raise UserError(f"{target} holds something else than the sample: give another folder.")
     import tensorflow_datasets as tfds
 
     from vae_lib.backend import tf
@@ -124,7 +128,12 @@ def write_as_tfds(name: str, found: Splits, folder: Path) -> None:
         talk.setLevel(logging.ERROR)
         with contextlib.redirect_stdout(None):
             tfds.dataset_builders.store_as_tfds_dataset(
-                name, version=version, features=features, split_datasets=parts, data_dir=folder
+                name,
+                version=version,
+                features=features,
+                split_datasets=parts,
+                data_dir=folder,
+                description=SAMPLE_NOTE,
             )
     except OSError as error:
         raise UserError(f"cannot write the sample under {folder}: {error.strerror or error}.") from None
@@ -147,9 +156,17 @@ def tfds_dir() -> tuple[Path, bool]:
 
 
 def prepared_folder(name: str, data_dir: Path) -> Path | None:
-    """Where a data set lies prepared under ``data_dir``, or None."""
+    """Where a data set lies prepared under ``data_dir``, or None; a sample that `write_as_tfds` wrote is none."""
     folder = data_dir / TFDS_BUILDERS[name].replace(":", "/")
-    return folder if os.path.isfile(folder / "dataset_info.json") else None
+    return folder if os.path.isfile(folder / "dataset_info.json") and not holds_sample(folder) else None
+
+
+def holds_sample(folder: Path) -> bool:
+    """Whether `write_as_tfds` wrote what lies in a folder."""
+    try:
+        return SAMPLE_NOTE in (folder / "dataset_info.json").read_text("utf-8")
+    except (OSError, ValueError):
+        return False
 
 
 def host_answers(name: str) -> bool:
