@@ -254,3 +254,9 @@ def test_calibration_goes_by_the_brightness_that_is_predicted(monkeypatch):
     assert [part["share"] for part in (dark, middle, bright)] == pytest.approx([3 / 8, 3 / 8, 2 / 8])
     expected = [0.05**2 / (0.05 * 0.95), 0.5**2 / 0.25, 0.95**2 / (0.95 * 0.05)]
     assert [part["ratio"] for part in (dark, middle, bright)] == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_numbers_of_a_model_that_has_diverged_warn_of_nothing():
+    """Warnings are errors here."""
+    assert evaluation.mean_and_error(np.array([1e308, -1e308, 1e308]))[1] == math.inf
+    assert math.isnan(evaluation.mean_and_error(np.array([np.inf, -np.inf]))[0])
