@@ -26,7 +26,7 @@ def mean_and_error(values: np.ndarray) -> tuple[float, float | None]:
     values = np.asarray(values, np.float64)
     with np.errstate(invalid="ignore", over="ignore"):  # of a model that has diverged
         error = float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
-    return float(values.mean()), error
+        return float(values.mean()), error
 
 
 def evaluate_elbo(model: VAE, images: np.ndarray, *, seed: int = EVALUATION_SEED) -> Report:
