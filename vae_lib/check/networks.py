@@ -159,7 +159,7 @@ def train_step(step: Callable[..., Any], encoder: Any, decoder: Any, *arguments:
                  if np.array_equal(as_array(w), old)]  # fmt: skip
         if still:
             raise Off(f"these weights never move: {', '.join(still[:3])}.")
-        return f"The loss falls from {losses[0]:.1f} to {losses[-1]:.1f}, and both networks learn."
+        return f"The loss falls by {1 - losses[-1] / losses[0]:.0%} in {repeats} steps, and both networks learn."
 
     return _judged("train_step", judge)
 
