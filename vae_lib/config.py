@@ -176,6 +176,11 @@ class TrainingConfig:
         ):
             raise UserError("beta and beta_start weigh a KL term, which only the ELBO of one sample has.")
 
+    @property
+    def inference(self) -> str:
+        """Where the posteriors come from of a model that is trained so, one of `INFERENCES`."""
+        return "grid" if self.objective == "marginal" else "encoder"
+
     def first_beta(self, likelihood: str) -> float:
         """The weight of the KL term at the first step of a model with that likelihood."""
         if self.beta_start is not None:

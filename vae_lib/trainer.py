@@ -91,8 +91,7 @@ class Trainer:
             raise UserError("networks with regularizers are trained on the ELBO of one sample.")
         if config.match_prior:
             ends_of_networks(model)
-        inference = "grid" if config.objective == "marginal" else "encoder"
-        dataclasses.replace(model.config, inference=inference)  # raises where the model has no grid
+        dataclasses.replace(model.config, inference=config.inference)  # raises where the model has no grid
         if not all(np.isfinite(weight.numpy()).all() for weight in model.weights):
             raise UserError("the model has weights that are not finite: make a new one.")
         self.strategy = strategy or tf.distribute.get_strategy()
@@ -253,7 +252,7 @@ class Trainer:
         With ``pause_every`` the loop also yields, with True, after each step whose number it divides. Raises
         `UserError` when a loss is not finite.
         """
-        self.model.set_inference("grid" if self.config.objective == "marginal" else "encoder")
+        self.model.set_inference(self.config.inference)
         plan = plan_epoch(len(self.rows), self.config.batch_size, self.config.seed, self.first_epoch + epoch)
         plan = plan._replace(indices=self.rows[plan.indices].astype(np.int32))
         tensors = (tf.constant(plan.indices), tf.constant(plan.weights))

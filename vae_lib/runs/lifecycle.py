@@ -78,8 +78,8 @@ def train_run(
     """
     if not len(data.train_images) or not len(data.test_images):
         raise UserError("a run needs training and test images.")
-    inference = "grid" if config.training.objective == "marginal" else "encoder"
-    model = dataclasses.replace(config.model, image_shape=data.train_images.shape[1:], inference=inference)
+    shape, inference = data.train_images.shape[1:], config.training.inference
+    model = dataclasses.replace(config.model, image_shape=shape, inference=inference)
     config = RunConfig(model, config.training, store.described(data, config.data))
     limits.check(config, len(data.train_images))
     check_replicas(config.training.batch_size, strategy)
