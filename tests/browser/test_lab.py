@@ -86,6 +86,7 @@ def run_all(browser, lab, name):
         if idle_for >= IDLE_POLLS:  # not started, or started before the kernel was connected
             idle_for = 0
             page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(timeout=90_000)
+            _choose_kernel(page)
             page.locator('.lm-MenuBar-itemLabel:text-is("Run")').click()
             page.locator('.lm-Menu-itemLabel:text-is("Run All Cells")').click()
         page.keyboard.press("Control+s")
@@ -101,6 +102,13 @@ def run_all(browser, lab, name):
         idle_for = idle_for + 1 if kernel_is_idle(url, token) else 0
         if all(cell["execution_count"] for cell in code) and idle_for:
             return page, notebook
+
+
+def _choose_kernel(page):
+    """Answer JupyterLab's question for a kernel, which it asks where the page is ready before its list of kernels."""
+    question = page.locator('.jp-Dialog:has-text("Select Kernel")')
+    if question.count():
+        question.locator(".jp-mod-accept").click()
 
 
 def _warned(notebook):
