@@ -158,7 +158,7 @@ def test_the_defaults_are_the_documented_ones():
         "training": {
             "epochs": 5, "batch_size": 50, "learning_rate": 0.001, "schedule": "cosine", "beta": 1.0,
             "beta_start": None, "mode": "graph", "seed": 0, "checkpoint_every": 0, "patience": 0,
-            "augment_encoder": False,
+            "mirror": False, "augment_encoder": False,
             "objective": "elbo", "importance_samples": 1, "grid_side": 56, "match_prior": False,
         },
         "data": {

@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import small
 from vae_lib import figures
-from vae_lib.augment import altered_copies
+from vae_lib.augment import altered_copies, mirrored_at_random
 from vae_lib.backend import keras, tf
 from vae_lib.config import RunConfig, TrainingConfig
 from vae_lib.data.loading import ImageData, load_data
@@ -182,6 +182,30 @@ def test_copies_are_alike_and_follow_from_the_seed(sample):
     assert 0.8 < np.diag(alike).mean() < 0.99
     flipped = altered_copies(images, tf.constant([3, 4]), bits=True).numpy() != copies
     assert flipped.mean() == pytest.approx(0.03, abs=0.005)
+
+
+def test_half_of_the_images_are_mirrored_and_the_seed_says_which(sample):
+    images = sample.train_images[:400]
+    seen = mirrored_at_random(tf.constant(images), tf.constant([3, 4])).numpy()
+    same = (seen == images).all(axis=(1, 2, 3))
+    assert np.array_equal(seen[~same], images[~same, :, ::-1])
+    assert 0.4 < same.mean() < 0.6
+    assert np.array_equal(seen, mirrored_at_random(tf.constant(images), tf.constant([3, 4])))
+    assert not np.array_equal(seen, mirrored_at_random(tf.constant(images), tf.constant([3, 5])))
+
+
+def test_training_shows_both_networks_the_mirror_images(sample):
+    halves = np.zeros([2, 8, 8, 1], np.uint8)
+    halves[:, :, :4] = 255  # the left half is white in every image
+    data = np.repeat(halves, 50, axis=0)
+    means = {}
+    for mirror in (False, True):
+        vae = VAE(2, image_shape=(8, 8, 1), num_filters=4, hidden_units=8)
+        train(vae, data, epochs=8, batch_size=10, learning_rate=0.01, mirror=mirror)
+        means[mirror] = vae.sample(200).numpy().mean(axis=(0, 1, 3))
+    assert (means[False][:4] > 0.9).all()
+    assert (means[False][4:] < 0.1).all()
+    assert (np.abs(means[True] - 0.5) < 0.25).all()
 
 
 def test_training_with_copies_is_repeatable_and_the_same_in_every_mode(sample):

@@ -1,4 +1,4 @@
-"""Altered copies of training images, from which the encoder learns and the decoder does not.
+"""Images that training makes from others: altered copies for the encoder alone, and mirror images.
 
 An encoder that has seen each image many times knows the codes of those images and is far off on new ones: most
 of the distance between the ELBO of training and of test images is its error, not the decoder's. Shifted, turned and
@@ -46,3 +46,9 @@ def altered_copies(images: tf.Tensor, seed: tf.Tensor, *, bits: bool) -> tf.Tens
         flipped = tf.random.stateless_uniform(tf.shape(grey), tf.random.experimental.stateless_fold_in(seed, 1))
         grey = tf.where(flipped < FLIPPED, 255.0 - grey, grey)
     return grey
+
+
+def mirrored_at_random(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Each image or, as often, its mirror image, (B, H, W, C) -> the same; ``seed`` (two integers) says which."""
+    turned = tf.random.stateless_uniform([tf.shape(images)[0], 1, 1, 1], seed) < 0.5
+    return tf.where(turned, images[:, :, ::-1], images)

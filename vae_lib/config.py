@@ -138,6 +138,7 @@ class TrainingConfig:
     seed: int = 0
     checkpoint_every: int = 0  # steps; 0: after each epoch only
     patience: int = 0  # epochs without a better validation ELBO before training stops; 0: never
+    mirror: bool = False  # show each image or its mirror image, at random
     augment_encoder: bool = False  # let the encoder, not the decoder, learn from altered copies too
     objective: str = "elbo"
     importance_samples: int = 1
@@ -210,7 +211,7 @@ class DataConfig:
 # The names that some settings have in a flat list, as on the command line.
 FLAT_NAMES = {"data": "name", "data_source": "found"}
 # Settings that runs of the first two formats do not have.
-LATER = {"encoder_layers", "inference", "objective", "importance_samples", "grid_side", "match_prior"}
+LATER = {"encoder_layers", "inference", "objective", "importance_samples", "grid_side", "match_prior", "mirror"}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vae_lib.arrays import as_images
-from vae_lib.augment import altered_copies
+from vae_lib.augment import altered_copies, mirrored_at_random
 from vae_lib.backend import SHARDS, tf
 from vae_lib.config import TrainingConfig
 from vae_lib.errors import UserError
@@ -188,6 +188,8 @@ class Trainer:
         """
         seed = tf.stack([self.config.seed, self.first_step + step])
         share = weights / tf.reduce_sum(weights)
+        if self.config.mirror:
+            images = mirrored_at_random(images, tf.random.experimental.stateless_fold_in(seed, 4))
         noise = self.model.noise(self.config.batch_size, seed)
         batch = Batch(images, share, *noise, self._copies(images, seed), *self._further_noise(seed))
         return self._one(self.strategy.run(self.train_step, (batch, step)))

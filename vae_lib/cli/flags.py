@@ -108,6 +108,7 @@ def _add_training(parser: Parser) -> Any:
     further = parser.add_argument_group("further options")
     _add(further, [*FURTHER, STRATEGY])
     further.add_argument("--hold-out-sample", action="store_true", help="train on no image (or person) of the sample")
+    further.add_argument("--mirror", action="store_true", help="show each image or its mirror image, at random")
     text = "let the encoder, and not the decoder, learn from altered copies of the images too"
     further.add_argument("--augment-encoder", action="store_true", help=text)
     text = "at the end, give the codes of all images together the prior's mean and variance in each dimension"
