@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from vae_lib.config import LATER, LIKELIHOODS, DataConfig, ModelConfig, RunConfig, TrainingConfig
+from vae_lib.config import LIKELIHOODS, SINCE, DataConfig, ModelConfig, RunConfig, TrainingConfig
 from vae_lib.errors import UserError
 
 
@@ -178,14 +178,18 @@ def test_what_a_likelihood_asks_of_pixels_and_of_the_decoder():
     assert ModelConfig(2, binarize="dynamic").needs_pixel_noise
 
 
-def test_settings_of_the_second_format_have_their_later_ones_by_default():
+@pytest.mark.parametrize("run_format", [2, 3])
+def test_settings_that_came_after_a_format_have_their_defaults(run_format):
     values = RunConfig.from_flat(2, seed=3).to_dict()
+    later = {name for name, since in SINCE.items() if since > run_format}
     for part in values.values():
-        for name in LATER & set(part):
+        for name in later & set(part):
             del part[name]
-    assert RunConfig.from_dict(values, second_format=True) == RunConfig.from_flat(2, seed=3)
-    with pytest.raises(UserError, match="lacks the keys: encoder_layers, inference"):
+    assert RunConfig.from_dict(values, run_format=run_format) == RunConfig.from_flat(2, seed=3)
+    with pytest.raises(
+        UserError, match="lacks the keys: .*mirror" if run_format == 3 else "lacks the keys: encoder_la"
+    ):
         RunConfig.from_dict(values)
-    values["model"]["encoder_layers"] = 2
-    with pytest.raises(UserError, match="unknown keys: encoder_layers"):
-        RunConfig.from_dict(values, second_format=True)
+    values["training"]["mirror"] = True
+    with pytest.raises(UserError, match="unknown keys: mirror"):
+        RunConfig.from_dict(values, run_format=run_format)

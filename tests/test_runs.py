@@ -1,5 +1,6 @@
 """Run folders: what they hold, that they are complete or absent, and that they come back equal."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -9,13 +10,14 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT, run_python, small
+from tools.halve import halved
 from vae_lib.backend import keras
 from vae_lib.config import RunConfig
 from vae_lib.errors import Fault, UserError
 from vae_lib.model import VAE, Encodings
 from vae_lib.runs.folders import locked
 from vae_lib.runs.places import list_runs
-from vae_lib.runs.store import load_run, save_run, start_run
+from vae_lib.runs.store import load_run, save_run, start_run, write_config
 
 TINY = RunConfig.from_flat(2, num_filters=4, hidden_units=16)
 
@@ -73,6 +75,20 @@ def test_finished_runs_are_listed_and_unfinished_ones_are_refused(tmp_path):
     assert list_runs(tmp_path) == ["b"]
     with pytest.raises(UserError, match="not finished"):
         load_run(partial)
+
+
+def test_weights_in_half_precision_take_half_the_room_and_load_as_single(tmp_path, sample):
+    run = load_run(save_run(tmp_path / "run", VAE(2, num_filters=8), small(sample, 20, 10)))
+    weights, file = run.model.get_weights(), run.path / "model.weights.h5"
+    size = file.stat().st_size
+    content = halved(file)
+    file.write_bytes(content)
+    write_config(run.path, run.config, hashlib.sha256(content).hexdigest())
+    again = load_run(run.path).model
+    assert file.stat().st_size < 0.6 * size
+    for loaded, before in zip(again.weights, weights, strict=True):
+        assert loaded.dtype == "float32"
+        assert np.array_equal(loaded.numpy(), before.astype(np.float16).astype(np.float32))
 
 
 def test_damage_is_recognised(tmp_path):

@@ -210,8 +210,11 @@ class DataConfig:
 
 # The names that some settings have in a flat list, as on the command line.
 FLAT_NAMES = {"data": "name", "data_source": "found"}
-# Settings that runs of the first two formats do not have.
-LATER = {"encoder_layers", "inference", "objective", "importance_samples", "grid_side", "match_prior", "mirror"}
+# The format of runs in which a setting came; runs of an older one have its default.
+SINCE = {
+    "encoder_layers": 3, "inference": 3, "objective": 3, "importance_samples": 3, "grid_side": 3, "match_prior": 3,
+    "mirror": 4,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -253,16 +256,17 @@ class RunConfig:
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
     @classmethod
-    def from_dict(cls, values: Any, *, second_format: bool = False) -> RunConfig:
+    def from_dict(cls, values: Any, *, run_format: int = max(SINCE.values())) -> RunConfig:
         """A config from `to_dict`; raises `UserError` for unknown and missing keys.
 
-        A run of the ``second_format`` lacks the settings that came later, which then have their defaults.
+        ``run_format`` is the format of the run that it belongs to, in which settings that came later are missing.
         """
         parts = {"model": ModelConfig, "training": TrainingConfig, "data": DataConfig}
         _check_keys(values, set(parts), "the config")
         made: dict[str, Any] = {}
+        later = {setting for setting, since in SINCE.items() if run_format < since}
         for name, part in parts.items():
-            names = {f.name for f in dataclasses.fields(part)} - (LATER if second_format else set())
+            names = {f.name for f in dataclasses.fields(part)} - later
             _check_keys(values[name], names, f"the config's {name!r}")
             made[name] = part(**values[name])
         return cls(**made)
@@ -271,7 +275,7 @@ class RunConfig:
     def from_first_format(cls, values: Any) -> RunConfig:
         """A config from the flat list of settings that a run of format 1 holds; raises `UserError`."""
         names = {f.name for part in (ModelConfig, TrainingConfig, DataConfig) for f in dataclasses.fields(part)}
-        names = names - LATER - {"image_shape", "name", "found", "fingerprint"}
+        names = names - set(SINCE) - {"image_shape", "name", "found", "fingerprint"}
         names |= {"im_dim", "channels", "data", "data_source"}
         _check_keys(values, names, "the config")
         return cls.from_flat(**values)

@@ -38,7 +38,7 @@ from vae_lib.runs.places import PARTIAL, final_path, find_run, partial_path, pro
 from vae_lib.runs.trust import WEIGHTS
 from vae_lib.trainer import Row
 
-FORMAT = 3  # 1 held all settings in one flat list, 2 knew fewer of them
+FORMAT = 4  # 1 held all settings in one flat list, the next knew fewer of them
 LARGEST_HALF = 60_000.0  # a code beyond it is not kept in half precision
 
 
@@ -320,13 +320,13 @@ def read_config(folder: Path) -> tuple[RunConfig, str | None]:
     try:
         text = trust.own_file(folder, "config.json").read_text("utf-8-sig")
         record = json.loads(text, object_pairs_hook=no_duplicates)
-        if record["format"] not in (1, 2, FORMAT):
+        if record["format"] not in range(1, FORMAT + 1):
             raise UserError(f"{folder} has format {record['format']}; this version reads formats 1 to {FORMAT}.")
         if not isinstance(record["weights_sha256"], str | None):
             raise UserError("the checksum of the weights is no text.")
         if record["format"] == 1:
             return RunConfig.from_first_format(record["config"]), record["weights_sha256"]
-        config = RunConfig.from_dict(record["config"], second_format=record["format"] == 2)
+        config = RunConfig.from_dict(record["config"], run_format=record["format"])
         return config, record["weights_sha256"]
     except UserError as error:
         raise UserError(f"{folder}/config.json: {error}") from None

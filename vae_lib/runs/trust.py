@@ -50,7 +50,7 @@ def load_weights(model: VAE, path: Path) -> None:
 
 def check_size(path: Path, expected: int) -> None:
     """Raise `UserError` where a file is too small for ``expected`` weights, before memory is taken for them."""
-    if os.path.getsize(path) < 4 * expected:
+    if os.path.getsize(path) < 2 * expected:  # they may be kept in half precision
         raise UserError(f"{path} is too small for the {expected:,} weights that its config asks for.")
 
 
