@@ -53,7 +53,7 @@ def halved(path: Path) -> bytes:
             if isinstance(item, h5py.Group):
                 copy(item, target.create_group(key))
             else:
-                target.create_dataset(key, data=np.asarray(item, np.float16))
+                target.create_dataset(key, data=item[()].astype(np.float16))
 
     content = io.BytesIO()
     with h5py.File(path) as source, h5py.File(content, "w") as target:
