@@ -186,9 +186,7 @@ def test_settings_that_came_after_a_format_have_their_defaults(run_format):
         for name in later & set(part):
             del part[name]
     assert RunConfig.from_dict(values, run_format=run_format) == RunConfig.from_flat(2, seed=3)
-    with pytest.raises(
-        UserError, match="lacks the keys: (encoder_layers, inference|mirror)"
-    ):
+    with pytest.raises(UserError, match=r"lacks the keys: (encoder_layers, inference|mirror)"):
         RunConfig.from_dict(values)
     values["training"]["mirror"] = True
     with pytest.raises(UserError, match="unknown keys: mirror"):
