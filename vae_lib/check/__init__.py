@@ -37,17 +37,19 @@ from vae_lib.check.terms import (
     logistic_mass,
     loss,
     mosaic,
+    nearest,
     posterior,
     real_beta,
     sample,
     scale,
     steps_per_epoch,
+    sweep,
     threshold,
 )
 
 __all__ = [
     "Exercise", "Verdict", "active_units", "aggregate", "axis", "bernoulli_nll", "binarize", "bits_per_pixel",
     "code_length", "cosine_rate", "crop", "decoder", "direction", "elbo", "encoder", "gaps", "gaussian_nll", "grid",
-    "interpolate", "iwae", "kl", "kl_between", "log_px", "logistic_mass", "loss", "mosaic", "pipeline", "posterior",
-    "real_beta", "sample", "scale", "steps_per_epoch", "threshold", "train_step",
+    "interpolate", "iwae", "kl", "kl_between", "log_px", "logistic_mass", "loss", "mosaic", "nearest", "pipeline",
+    "posterior", "real_beta", "sample", "scale", "steps_per_epoch", "sweep", "threshold", "train_step",
 ]  # fmt: skip

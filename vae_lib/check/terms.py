@@ -445,6 +445,51 @@ interpolate = Exercise(
         ("This is the middle over and over.", lambda a, b, n: np.tile((a + b) / 2, (n, 1))),
     ],
 )  # fmt: skip
+_PLACES = [(_normal(40, 3), _normal(3)), (_normal(25, 2, scale=2.0), _normal(2)), (_normal(60, 4), 2 * _normal(4))]
+nearest = Exercise(
+    "nearest",
+    "nearest(codes, z) -> a whole number: which of the codes (N, D), counted from 0, lies nearest to z (D,)",
+    _PLACES,
+    lambda c, z: np.square(c - z).sum(axis=1).argmin(),
+    [
+        ("This is the distance of the nearest code: its index is wanted.",
+         lambda c, z: np.sqrt(np.square(c - z).sum(axis=1).min())),
+        ("These are the distances of all codes: which is the smallest?",
+         lambda c, z: np.sqrt(np.square(c - z).sum(axis=1))),
+        ("This is the code that lies farthest away.", lambda c, z: np.square(c - z).sum(axis=1).argmax()),
+        ("This is the code nearest to 0: z is not used.", lambda c, z: np.square(c).sum(axis=1).argmin()),
+        ("Differences of both signs cancel: square them before the sum.", lambda c, z: (c - z).sum(axis=1).argmin()),
+        ("Only the first dimension was compared.", lambda c, z: np.abs(c[:, 0] - z[0]).argmin()),
+        ("The largest product is not the smallest distance: long codes win.", lambda c, z: (c @ z).argmax()),
+        ("This is the code itself: its index is wanted.", lambda c, z: c[np.square(c - z).sum(axis=1).argmin()]),
+        ("Counting starts at 0.", lambda c, z: np.square(c - z).sum(axis=1).argmin() + 1),
+    ],
+)  # fmt: skip
+_SLIDES = [(_normal(4), 1, _normal(5)), (_normal(3), 2, _normal(6)), (_normal(2), 0, _normal(3))]
+
+
+def _sweep(z: Array, d: int, v: Array) -> Array:
+    codes = np.tile(z, (len(v), 1))
+    codes[:, d] = v
+    return codes
+
+
+sweep = Exercise(
+    "sweep",
+    "sweep(z, dimension, values) -> (n, D): n times the code z (D,), with one of the values (n,) in that dimension",
+    _SLIDES,
+    _sweep,
+    [
+        ("The other dimensions became 0: they stay as they are in z.", lambda z, d, v: _sweep(0 * z, d, v)),
+        ("The values were added to what z has there: they take its place.", lambda z, d, v: _sweep(z, d, z[d] + v)),
+        ("All dimensions move: only one does.", lambda z, d, v: np.tile(v[:, None], (1, len(z)))),
+        ("Another dimension moves: the first has the number 0.", lambda z, d, v: _sweep(z, d - 1, v)),
+        ("The codes lie along the second axis, (D, n): they go along the first.", lambda z, d, v: _sweep(z, d, v).T),
+        ("Nothing moves: put the values in.", lambda z, d, v: np.tile(z, (len(v), 1))),
+        ("Every row has the last value: is it one array, changed again and again? Copy z for each.",
+         lambda z, d, v: _sweep(z, d, np.full(len(v), v[-1]))),
+    ],
+)  # fmt: skip
 _LABELLED = [(_normal(40, 3), np.arange(40) % 4 == 0), (_normal(9, 2), np.arange(9) < 4)]
 
 
