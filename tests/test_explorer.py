@@ -27,21 +27,29 @@ def unpacked(text, dtype):
     return np.frombuffer(base64.b64decode(text), dtype)
 
 
+def whole_numbers(stored, bits):
+    """Bits in the order of their weight, least first; 12 of them make numbers from 0, with 2048 in the middle."""
+    bits_of = np.unpackbits(stored, bitorder="little").reshape(-1, bits).astype(np.int64)
+    values = bits_of @ (1 << np.arange(bits))
+    return values - 2048 if bits == 12 else values - (values >= 2**15) * 2**16
+
+
 def decoded(packed, z):
     """The packed decoder's logits for one code, in NumPy: what the page's JavaScript does, written independently."""
-    weights, columns = unpacked(packed["weights"], "<i2"), unpacked(packed["columns"], "<f4").reshape(-1, 2)
+    weights, columns = unpacked(packed["weights"], np.uint8), unpacked(packed["columns"], "<f4").reshape(-1, 2)
     x = np.asarray(z, np.float64)[None, None]  # (H, W, C)
     for layer in packed["layers"]:
         kind = layer["kind"]
         if kind in ("dense", "conv"):
             K, N = layer["K"], layer["N"]
-            kernel = weights[: K * N].reshape(K, N) * columns[:N, 0]
+            stored, weights = np.split(weights, [K * N * layer["bits"] // 8])
+            kernel = whole_numbers(stored, layer["bits"]).reshape(K, N) * columns[:N, 0]
             size = layer.get("size", 1)
             height, width = x.shape[:2]
             padded = np.pad(x, [(size // 2, size // 2)] * 2 + [(0, 0)])
             rows = [padded[dy : dy + height, dx : dx + width] for dy in range(size) for dx in range(size)]
             x = np.concatenate(rows, axis=-1) @ kernel + columns[:N, 1]
-            weights, columns = weights[K * N :], columns[N:]
+            columns = columns[N:]
             if layer["gelu"]:
                 x = tf.nn.gelu(x, approximate=False).numpy()
         elif kind == "reshape":
@@ -66,6 +74,15 @@ def test_the_packed_decoder_is_the_decoder(im_dim, channels):
     z = np.array([0.3, -1.2, 2.0], np.float32)
     expected = model.decode_logits(z[None])[0].numpy()
     np.testing.assert_allclose(decoded(export.packed_decoder(model.decoder), z), expected, atol=2e-3)
+
+
+def test_a_large_matrix_takes_12_bits_a_weight_and_decodes_alike():
+    model = VAE(2, num_filters=8, hidden_units=1280)
+    packed = export.packed_decoder(model.decoder)
+    assert [layer["bits"] for layer in packed["layers"] if "bits" in layer] == [16, 12, 12, 16, 16]
+    z = np.array([0.3, -1.2], np.float32)
+    expected = model.decode_arrays(z[None])[0]
+    np.testing.assert_allclose(tf.sigmoid(decoded(packed, z)), expected, atol=0.5 / 255)
 
 
 def test_unknown_layers_are_refused():

@@ -1,10 +1,21 @@
 "use strict";
-// The decoder of a run: a list of layers with 16-bit weights, and the few functions that they need.
+// The decoder of a run: a list of layers with weights of 16 or 12 bits, and the few functions that they need.
 
 // Little-endian bytes in base64 as a typed array.
 function unpack(text, ArrayType) {
   const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
   return new ArrayType(bytes.buffer);
+}
+
+// `count` whole numbers of 16 or 12 bits from `bytes` on.
+function integers(bytes, count, bits) {
+  if (bits === 16) return new Int16Array(bytes.slice(0, 2 * count).buffer);
+  const numbers = new Int16Array(count);
+  for (let i = 0, at = 0; i < count; i += 2, at += 3) {
+    numbers[i] = (bytes[at] | ((bytes[at + 1] & 15) << 8)) - 2048;
+    numbers[i + 1] = ((bytes[at + 1] >> 4) | (bytes[at + 2] << 4)) - 2048;
+  }
+  return numbers;
 }
 
 // Error function, to 2e-7 (Abramowitz and Stegun 1964, 7.1.26).
@@ -82,22 +93,22 @@ function gelu(values) {
 }
 
 class Decoder {
-  // `layers` as written by vae_lib.page.export; `packed` all weights, `scales` for each column a scale and a bias,
+  // `layers` as written by vae_lib.page.export; `packed` the bytes of all weights, `scales` for each column a scale and a bias,
   // `bounds` of a pixel's scale where it has one.
   constructor(layers, packed, scales, mean, bounds) {
     let at = 0, column = 0;
     this.mean = (map) => MEANS[mean](map, bounds);
     this.layers = layers.map((layer) => {
       if (layer.kind !== "dense" && layer.kind !== "conv") return layer;
-      const { K, N } = layer;
+      const { K, N, bits } = layer, numbers = integers(packed.subarray(at), K * N, bits);
       const weights = new Float32Array(K * Math.ceil(N / 4) * 4), bias = new Float32Array(N);
       for (let k = 0; k < K; k += 1) {
         for (let n = 0; n < N; n += 1) {
-          weights[(n - (n % 4)) * K + 4 * k + (n % 4)] = packed[at + k * N + n] * scales[2 * (column + n)];
+          weights[(n - (n % 4)) * K + 4 * k + (n % 4)] = numbers[k * N + n] * scales[2 * (column + n)];
         }
       }
       for (let n = 0; n < N; n += 1) bias[n] = scales[2 * (column + n) + 1];
-      at += K * N;
+      at += (K * N * bits) / 8;
       column += N;
       return { ...layer, weights, bias };
     });

@@ -10,7 +10,7 @@ const at = (id) => document.getElementById(id);
 const clamp = (x, low, high) => Math.min(Math.max(x, low), high);
 const { decoder: packed, plane, points, examples } = run;
 const dim = run.order.length;
-const decoder = new Decoder(packed.layers, unpack(packed.weights, Int16Array), unpack(packed.columns, Float32Array), run.mean,
+const decoder = new Decoder(packed.layers, unpack(packed.weights, Uint8Array), unpack(packed.columns, Float32Array), run.mean,
   run.logScale);
 let z = new Array(dim).fill(0);
 

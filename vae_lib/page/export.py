@@ -42,6 +42,7 @@ def _base64(array: np.ndarray) -> str:
 
 
 KERAS_LAYERS = (keras.layers.Dense, keras.layers.Conv2D, keras.layers.Reshape, keras.layers.Cropping2D)
+LARGE = 500_000  # weights
 ACTIVATIONS = (keras.activations.linear, keras.activations.gelu)  # that the page's JavaScript has
 
 
@@ -78,11 +79,17 @@ def _plain(layer: keras.layers.Conv2D) -> bool:
     return square and simple and layer.use_bias and layer.padding == "same" and layer.data_format == "channels_last"
 
 
-def packed_decoder(decoder: keras.Model) -> dict[str, Any]:
-    """The decoder as a list of layers and two base64 blocks: weights in 16 bits, and each column's scale and bias.
+def _twelve_bits(numbers: np.ndarray) -> np.ndarray:
+    """Whole numbers from -2,047 to 2,047, an even count, as bytes, three for two of them."""
+    first, second = (numbers.reshape(-1, 2).T + 2048).astype(np.uint16)
+    return np.stack([first & 255, first >> 8 | (second & 15) << 4, second >> 4], axis=-1).astype(np.uint8).ravel()
 
-    A weight is its 16-bit integer times the scale of its column, the largest of the column over 32,767: it is off by
-    at most 1.6e-5 of that largest one.
+
+def packed_decoder(decoder: keras.Model) -> dict[str, Any]:
+    """The decoder as a list of layers and two base64 blocks: whole numbers, and each column's scale and bias.
+
+    A weight is its whole number times the scale of its column. Numbers have 16 bits, so that a weight is off by at
+    most 1.6e-5 of the column's largest, or in a matrix of more than `LARGE` weights 12, which is 2.5e-4.
     Raises `UserError`.
     """
     if not decoder.weights:
@@ -91,12 +98,15 @@ def packed_decoder(decoder: keras.Model) -> dict[str, Any]:
         raise UserError(f"the page can show a decoder that is a keras.Sequential, not a {type(decoder).__name__}.")
     weights, columns = [], []
     layers = [_described(layer) for layer in decoder.layers]
-    for layer in decoder.layers:
+    for layer, described in zip(decoder.layers, layers, strict=True):
         if layer.weights:
             kernel, bias = (np.asarray(w, np.float32) for w in layer.get_weights())
             kernel = kernel.reshape(-1, kernel.shape[-1])  # (K, N)
-            scale = np.maximum(np.abs(kernel).max(axis=0), 1e-12) / 32767
-            weights.append(np.rint(kernel / scale).astype("<i2").ravel())
+            bits = 12 if kernel.size > LARGE and kernel.size % 2 == 0 else 16
+            scale = np.maximum(np.abs(kernel).max(axis=0), 1e-12) / (2 ** (bits - 1) - 1)
+            numbers = np.rint(kernel / scale).astype("<i2").ravel()
+            described["bits"] = bits
+            weights.append(numbers.view(np.uint8) if bits == 16 else _twelve_bits(numbers))
             columns.append(np.stack([scale, bias], axis=-1).astype("<f4").ravel())
     return {
         "layers": layers,
