@@ -46,6 +46,7 @@ RECORD := $(BIN)/python -m tools.record
 RUNS := mnist_2 fashion_mnist_2 faces_2 faces_6 faces_10 mnist_dynamic_2 mnist_dynamic_20
 pretrain: .venv/ready
 	$(BIN)/python -m tools.pretrain $(RUNS)
+	$(BIN)/python -m tools.halve mnist_2
 	$(MAKE) numbers
 
 # Every number in the runs' metrics.json that training did not write, and the scoreboard.

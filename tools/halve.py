@@ -36,7 +36,7 @@ def halve(name: str) -> None:
     run.model.set_weights([weight.astype(np.float16).astype(np.float32) for weight in run.model.get_weights()])
     cost = loss(run.model, run) - before
     print(f"{name}: {before:.3f} nats an image, in half precision {cost:+.4f}")
-    if cost >= MOST:
+    if not cost < MOST:  # NaN, where a weight is too large for half precision, stays too
         raise SystemExit(f"{name} stays in single precision.")
     path = run.path / WEIGHTS
     content = halved(path)
