@@ -19,8 +19,9 @@ def answers(exercise, function):
 
 
 def test_there_are_thirty_exercises_with_five_mistakes_each():
-    assert len(EXERCISES) + 4 >= 30
-    assert set(check.__all__) == {*EXERCISES, "Exercise", "Verdict", "encoder", "decoder", "train_step", "pipeline"}
+    others = {"encoder", "decoder", "train_step", "pipeline", "follow"}
+    assert len(EXERCISES) + len(others) >= 30
+    assert set(check.__all__) == {*EXERCISES, *others, "Exercise", "Verdict"}
     for name, exercise in EXERCISES.items():
         assert exercise.name == name
         assert exercise.wanted.startswith(f"{name}(")
@@ -387,6 +388,47 @@ def test_a_wrong_pipeline_is_named(made, words):
     assert words in verdict.message, verdict
 
 
+def through_a_method(slider, show):
+    class Follower:
+        def moved(self, change):
+            show(change.new)
+
+    slider.observe(Follower().moved, names=["value"])
+
+
+def test_a_slider_that_is_followed_passes():
+    def shown_at_once(slider, show):
+        show(slider.value)
+        slider.observe(lambda _: show(np.float64(slider.value)), names="value")
+
+    for connect in (lambda s, show: s.observe(lambda c: show(c["new"]), "value"), through_a_method, shown_at_once):
+        assert check.follow(connect), check.follow(connect)
+
+
+@pytest.mark.parametrize(
+    ("connect", "words"),
+    [
+        (lambda s, show: show(s.value), "nothing happens"),
+        (lambda s, show: s.observe(show(s.value), "value"), "do not call it"),
+        (lambda s, show: s.observe(show, "value"), "whole message"),
+        (lambda s, show: s.observe(lambda c: show(c["old"]), "value"), "from before the move"),
+        (lambda s, show: s.observe(lambda c: show(c["new"])), "when something else changes"),
+        (lambda s, show: s.observe(lambda c: show(c["owner"]), "value"), "slider itself"),
+        (lambda s, show: s.observe(lambda c: show("z", c["new"]), "value"), "not 2 arguments"),
+        (lambda s, show: s.observe(lambda c: show(str(c["new"])), "value"), "show gets str"),
+        (lambda s, show: s.observe(lambda c: show(c["new"] / 2), "value"), "is at 1.25"),
+        (lambda s, show: [s.observe(lambda c: show(c["new"]), "value") for _ in "ab"], "more than once"),
+        (lambda s, show: show(0.0), "0.5, not with (0.0,)"),
+        (lambda s, show: s.observe(lambda c: show(c.value), "value"), "AttributeError"),
+        (3, "the function itself"),
+    ],
+)
+def test_a_slider_that_is_not_followed_is_named(connect, words):
+    verdict = check.follow(connect)
+    assert not verdict.passed
+    assert words in verdict.message, verdict
+
+
 def test_a_right_answer_without_gradients_passes_and_is_told_so():
     with_gradients = check.kl(lambda m, lv: 0.5 * tf.reduce_sum(m**2 + tf.exp(lv) - 1 - lv, axis=1))
     assert with_gradients.message == "Equal to the reference on every case."
@@ -395,6 +437,12 @@ def test_a_right_answer_without_gradients_passes_and_is_told_so():
         assert verdict.passed
         assert "no gradient passes" in verdict.message
     assert check.threshold(check.threshold.reference).message == "Equal to the reference on every case."
+
+
+def test_an_error_of_the_learner_while_the_slider_moves_is_passed_on():
+    verdict = check.follow(lambda s, show: s.observe(lambda c: c["new"](), "value"))
+    assert not verdict.passed
+    assert "'float' object is not callable" in verdict.message
 
 
 def test_an_answer_that_draws_its_own_noise_is_named():

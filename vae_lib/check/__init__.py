@@ -8,12 +8,13 @@
     not yet: kl. You averaged over the latent dimensions: your beta is 1/D. Sum over them.
 
 Each check gives a `Verdict`, which shows itself in a notebook and has ``passed`` and ``message``. The answer to most is
-a function, called with cases that pin its units; `encoder`, `decoder`, `train_step` and `pipeline` judge what they are
-given by what it does.
+a function, called with cases that pin its units; `encoder`, `decoder`, `train_step`, `pipeline` and `follow` judge what
+they are given by what it does.
 """
 
 from vae_lib.check.grading import Exercise, Verdict
 from vae_lib.check.networks import decoder, encoder, pipeline, train_step
+from vae_lib.check.sliders import follow
 from vae_lib.check.terms import (
     active_units,
     aggregate,
@@ -49,7 +50,7 @@ from vae_lib.check.terms import (
 
 __all__ = [
     "Exercise", "Verdict", "active_units", "aggregate", "axis", "bernoulli_nll", "binarize", "bits_per_pixel",
-    "code_length", "cosine_rate", "crop", "decoder", "direction", "elbo", "encoder", "gaps", "gaussian_nll", "grid",
-    "interpolate", "iwae", "kl", "kl_between", "log_px", "logistic_mass", "loss", "mosaic", "nearest", "pipeline",
-    "posterior", "real_beta", "sample", "scale", "steps_per_epoch", "sweep", "threshold", "train_step",
+    "code_length", "cosine_rate", "crop", "decoder", "direction", "elbo", "encoder", "follow", "gaps", "gaussian_nll",
+    "grid", "interpolate", "iwae", "kl", "kl_between", "log_px", "logistic_mass", "loss", "mosaic", "nearest",
+    "pipeline", "posterior", "real_beta", "sample", "scale", "steps_per_epoch", "sweep", "threshold", "train_step",
 ]  # fmt: skip

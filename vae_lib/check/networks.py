@@ -17,7 +17,8 @@ class Off(Exception):
     """What is off with an answer, as a sentence."""
 
 
-def _judged(name: str, judge: Callable[[], str]) -> Verdict:
+def judged(name: str, judge: Callable[[], str]) -> Verdict:
+    """What ``judge`` says, which raises `Off` for what is off; other exceptions are the answer's own."""
     try:
         return Verdict(name, True, judge())
     except (Off, NoNumbers) as off:
@@ -72,7 +73,7 @@ def encoder(network: Callable[..., Any], latent_dim: int = 2, image_shape: tuple
             raise Off("it is a linear map: put a nonlinearity between the layers.")
         return "Images go to means and log-variances."
 
-    return _judged("encoder", judge)
+    return judged("encoder", judge)
 
 
 def _saturates(network: Callable[..., Any], x: np.ndarray) -> bool:
@@ -107,7 +108,7 @@ def decoder(network: Callable[..., Any], latent_dim: int = 2, image_shape: tuple
             raise Off("it is a linear map: put a nonlinearity between the layers.")
         return "Codes go to logits."
 
-    return _judged("decoder", judge)
+    return judged("decoder", judge)
 
 
 def train_step(step: Callable[..., Any], encoder: Any, decoder: Any, *arguments: Any, repeats: int = 20) -> Verdict:
@@ -161,7 +162,7 @@ def train_step(step: Callable[..., Any], encoder: Any, decoder: Any, *arguments:
             raise Off(f"these weights never move: {', '.join(still[:3])}.")
         return f"The loss falls by {1 - losses[-1] / losses[0]:.0%} in {repeats} steps, and both networks learn."
 
-    return _judged("train_step", judge)
+    return judged("train_step", judge)
 
 
 def pipeline(dataset: Any, images: np.ndarray, batch_size: int) -> Verdict:
@@ -201,7 +202,7 @@ def pipeline(dataset: Any, images: np.ndarray, batch_size: int) -> Verdict:
             raise Off("the images hardly move from their places: give shuffle a buffer as large as the data.")
         return "Every image comes once an epoch, in an order that is new each time."
 
-    return _judged("pipeline", judge)
+    return judged("pipeline", judge)
 
 
 def _batch(batch: Any) -> np.ndarray:
