@@ -7,7 +7,7 @@ import pytest
 
 from tests import numpy_vae
 from tests.conftest import random_images, small
-from vae_lib import losses, marginal, training
+from vae_lib import losses, marginal
 from vae_lib.backend import keras, tf
 from vae_lib.config import ModelConfig, RunConfig, TrainingConfig
 from vae_lib.errors import UserError
@@ -301,34 +301,6 @@ def test_matching_the_prior_changes_no_image_and_raises_the_elbo(sample):
     assert after["moment_kl"] < 0.5 * misfit
     gain = evaluate(vae, images)["elbo"] - elbo
     assert gain == pytest.approx(misfit - after["moment_kl"], abs=0.3)
-
-
-def test_correlations_are_taken_out_of_the_codes_and_no_image_changes(sample):
-    vae = VAE(3, num_filters=4, hidden_units=16)
-    train(vae, sample.train_images[::10], epochs=3, learning_rate=5e-3)
-    images = sample.test_images[:300]
-    head = vae.encoder.layers[-1]
-    kernel = head.kernel.numpy()
-    kernel[:, :3] *= 20.0  # codes that lie far apart
-    kernel[:, 1] += 2.0 * kernel[:, 0]  # the second dimension follows the first
-    head.kernel.assign(kernel)
-    head.bias.assign(head.bias - np.array([0, 0, 0, 6, 6, 6], np.float32))  # narrow Gaussians
-    before, codes = vae.decode_arrays(vae.encode_arrays(images).z_mean), vae.encode_arrays(images)
-    assert abs(np.corrcoef(codes.z_mean, rowvar=False)[0, 1]) > 0.5
-    match_prior(vae, images, correlations=True)
-    np.testing.assert_allclose(vae.decode_arrays(vae.encode_arrays(images).z_mean), before, atol=2e-4)
-    after = vae.encode_arrays(images)
-    correlations = np.corrcoef(after.z_mean, rowvar=False) - np.eye(3)
-    assert np.abs(correlations).max() < 0.05
-    fit = describe_codes(*after)
-    assert fit["moment_kl"] < 0.02 < describe_codes(*codes)["moment_kl"]
-
-
-def test_training_takes_correlations_out_between_the_epochs_of_its_first_half(sample, monkeypatch):
-    calls = []
-    monkeypatch.setattr(training, "match_prior", lambda *a, correlations=False: calls.append((len(a[1]), correlations)))
-    train(VAE(2, num_filters=4, hidden_units=16), sample.train_images[::10], epochs=5, match_prior=True)
-    assert calls == [(400, True), (400, True), (400, False)]
 
 
 def test_training_matches_the_prior_at_its_end_where_asked(sample):

@@ -123,9 +123,9 @@ class TrainingConfig:
 
     ``objective`` is the ELBO or, for two latent dimensions, 'marginal': log p(x) itself, a sum over a grid of
     ``grid_side`` by ``grid_side`` codes that is shifted at random at each step. With ``importance_samples`` K above 1
-    the ELBO gives way to the importance-weighted bound of K samples. ``match_prior`` moves and stretches the
-    dimensions, so that the codes of all images together have the prior's mean and variance: between the epochs of the
-    first half without their correlations too, and at the end. Raises `UserError` for a value that makes no sense.
+    the ELBO gives way to the importance-weighted bound of K samples. ``match_prior`` moves and stretches each
+    dimension at the end, so that the codes of all images together have the prior's mean and variance. Raises
+    `UserError` for a value that makes no sense.
     """
 
     epochs: int = 5

@@ -24,15 +24,14 @@ def ends_of_networks(vae: VAE) -> tuple[keras.layers.Dense, keras.layers.Dense]:
     )
 
 
-def match_prior(vae: VAE, images: np.ndarray, *, correlations: bool = False) -> None:
+def match_prior(vae: VAE, images: np.ndarray) -> None:
     """Move and stretch each latent dimension so that the aggregate posterior of ``images`` has mean 0 and variance 1.
 
     A prior N(m, s^2) fitted to the codes costs less than N(0, 1), and z -> (z - m) / s turns it into N(0, 1) again: the
     encoder's last layer gives codes that are moved so, and the decoder's first layer takes them back. What is decoded
-    stays the same, and the ELBO rises by what the misfit cost. ``correlations`` between dimensions are taken out
-    too where asked: z -> C^(-1/2) (z - m). The encoder's Gaussians, which have none, can follow that only on average,
-    so the ELBO may fall until it is trained again. ``images`` are (N, H, W, C), bytes or floats in [0, 1].
-    Raises `UserError` for networks that do not end and begin with a dense layer.
+    stays the same, and the ELBO rises by what the misfit cost. Correlations between dimensions stay. ``images`` are
+    (N, H, W, C), bytes or floats in [0, 1]. Raises `UserError` for networks that do not end and begin with a dense
+    layer.
 
         >>> from vae_lib import VAE, load_data, match_prior
         >>> digits = load_data("mnist", source="sample").test_images[:100]
@@ -47,27 +46,18 @@ def match_prior(vae: VAE, images: np.ndarray, *, correlations: bool = False) -> 
         raise UserError("a model without an encoder has no codes to move.")
     dim = vae.config.latent_dim
     z_mean, z_log_var = (array.astype(np.float64) for array in vae.encode_arrays(images))
-    shift, mean_log_var = z_mean.mean(axis=0), z_log_var.mean(axis=0)
-    covariance = np.diag(np.exp(z_log_var).mean(axis=0))
-    if correlations:
-        covariance += np.cov(z_mean, rowvar=False, bias=True)
-        values, vectors = np.linalg.eigh(covariance)
-        stretch = vectors * np.sqrt(values) @ vectors.T  # C^(1/2)
-    else:
-        stretch = np.sqrt(covariance + np.diag(z_mean.var(axis=0)))
+    shift = z_mean.mean(axis=0)
+    scale = np.sqrt(z_mean.var(axis=0) + np.exp(z_log_var).mean(axis=0))
 
     kernel, bias = (weight.astype(np.float64) for weight in head.get_weights())
-    inverse = np.linalg.inv(stretch)
-    kernel[:, :dim], bias[:dim] = kernel[:, :dim] @ inverse, (bias[:dim] - shift) @ inverse
-    # Each variance becomes one over its diagonal entry of the stretched precision: of all Gaussians without
-    # correlations the nearest. The soft bound on log-variances bends, by little: the fold is exact at their mean.
-    log_var = -np.log(np.square(stretch) @ np.exp(-mean_log_var))
-    before = np.clip(mean_log_var / LOG_VAR_BOUND, -0.999, 0.999)
-    after = np.clip(log_var / LOG_VAR_BOUND, -0.999, 0.999)
+    kernel[:, :dim], bias[:dim] = kernel[:, :dim] / scale, (bias[:dim] - shift) / scale
+    # Log-variances fall by 2 log(scale). The soft bound on them bends, by little: the fold is exact at their mean.
+    before = np.clip(z_log_var.mean(axis=0) / LOG_VAR_BOUND, -0.999, 0.999)
+    after = np.clip(before - 2.0 * np.log(scale) / LOG_VAR_BOUND, -0.999, 0.999)
     slope = (1.0 - before**2) / (1.0 - after**2)
     offset = LOG_VAR_BOUND * (np.arctanh(after) - slope * np.arctanh(before))
     kernel[:, dim:], bias[dim:] = kernel[:, dim:] * slope, bias[dim:] * slope + offset
     head.set_weights([kernel, bias])
 
     kernel, bias = (weight.astype(np.float64) for weight in first.get_weights())
-    first.set_weights([stretch @ kernel, bias + shift @ kernel])
+    first.set_weights([scale[:, None] * kernel, bias + shift @ kernel])

@@ -20,7 +20,6 @@ from vae_lib.model import VAE, check_model
 from vae_lib.priors import match_prior
 from vae_lib.trainer import Row, Trainer
 
-FEW = 5000  # images whose codes say, in the course of training, how they lie to the prior
 VALIDATION_SHARE = 10  # with early stopping, one training image in ten is kept for validation
 Report = Callable[[int, int, int, float], None]  # epoch, steps done, steps in all, running mean of nll + kl
 AfterEpoch = Callable[[Row], None]
@@ -222,12 +221,8 @@ def run_epochs(
         while len(state.history) < config.epochs and not _out_of_patience(state, config):
             epoch = len(state.history)
             begun = epoch + 1
-            if not len(state.losses):
-                if config.match_prior and 0 < epoch <= config.epochs // 2:
-                    few = trainer.rows[:: -(-n_images // FEW)]
-                    match_prior(model, data.train_images[few], correlations=True)
-                if before_epoch is not None:
-                    before_epoch(epoch)
+            if before_epoch is not None and not len(state.losses):
+                before_epoch(epoch)
             for losses, due in trainer.epoch_losses(epoch, state.losses, pause_every=config.checkpoint_every):
                 state.losses = losses
                 if report is not None:

@@ -111,7 +111,7 @@ def _add_training(parser: Parser) -> Any:
     further.add_argument("--mirror", action="store_true", help="show each image or its mirror image, at random")
     text = "let the encoder, and not the decoder, learn from altered copies of the images too"
     further.add_argument("--augment-encoder", action="store_true", help=text)
-    text = "move and stretch the codes of all images together to the prior's mean and variance"
+    text = "at the end, give the codes of all images together the prior's mean and variance in each dimension"
     further.add_argument("--match-prior", action="store_true", help=text)
     further.add_argument("--overwrite", action="store_true", help="replace the run in --out")
     return further
