@@ -729,3 +729,42 @@ code_length = Exercise(
          lambda c, s: -sum(n / c.sum() * math.log2(n / c.sum()) for n in c)),
     ],
 )  # fmt: skip
+
+# A stack of symbols in one whole number, the asymmetric numeral system of Duda: start and frequency of a symbol are
+# parts of 2^precision.
+_STACK = [(1003, 3, 5, 4), (77, 1, 3, 3), (12_346, 10, 6, 5), (9, 2, 1, 2)]
+push = Exercise(
+    "push",
+    "push(state, start, frequency, precision) -> the state, a whole number, with one more symbol on it: the quotient "
+    "by its frequency moved up by precision bits, plus its start, plus the remainder",
+    _STACK,
+    lambda s, c, f, r: (s // f << r) + c + s % f,
+    [
+        ("The start is missing: every symbol would look like the first.", lambda s, c, f, r: (s // f << r) + s % f),
+        ("The remainder is missing: what was below cannot be found again.", lambda s, c, f, r: (s // f << r) + c),
+        ("Quotient and remainder have changed places.", lambda s, c, f, r: (s % f << r) + c + s // f),
+        ("Move up by precision bits: multiply by 2^precision, not by precision.",
+         lambda s, c, f, r: s // f * r + c + s % f),
+        ("A whole number is needed: // and not /.", lambda s, c, f, r: s / f * 2**r + c + s % f),
+        ("This is how a symbol is taken off.", lambda s, c, f, r: f * (s >> r) + s % 2**r - c),
+        ("The frequency is missing: all symbols would cost the same.", lambda s, c, f, r: (s << r) + c),
+    ],
+    tolerance=1e-6,
+)  # fmt: skip
+_TAKEN = [(push.reference(*case), *case[1:]) for case in _STACK]
+pop = Exercise(
+    "pop",
+    "pop(state, start, frequency, precision) -> the state before push put that symbol on it",
+    _TAKEN,
+    lambda s, c, f, r: f * (s >> r) + s % 2**r - c,
+    [
+        ("The start has to be taken off.", lambda s, c, f, r: f * (s >> r) + s % 2**r),
+        ("The start is taken off, not added.", lambda s, c, f, r: f * (s >> r) + s % 2**r + c),
+        ("The frequency is missing: the quotient was one by it.", lambda s, c, f, r: (s >> r) + s % 2**r - c),
+        ("The remainder is missing.", lambda s, c, f, r: f * (s >> r)),
+        ("The lowest precision bits are s % 2^precision, not s % precision.",
+         lambda s, c, f, r: f * (s >> r) + s % r - c),
+        ("This puts another symbol on.", lambda s, c, f, r: (s // f << r) + c + s % f),
+    ],
+    tolerance=1e-6,
+)  # fmt: skip
