@@ -115,7 +115,7 @@ def test_what_notebooks_link_is_there():
 
 def test_the_series_is_complete_and_linked():
     names = [path.name for path in NOTEBOOKS]
-    assert [name[:2] for name in names] == [f"{i:02d}" for i in range(9)]
+    assert [name[:2] for name in names] == [f"{i:02d}" for i in range(11)]
     readme = (ROOT / "README.md").read_text()
     for name in names:
         assert f"(notebooks/{name})" in readme

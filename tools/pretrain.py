@@ -16,6 +16,8 @@ FACES = "--data faces --im-dim 64"
 DYNAMIC = "--data mnist --binarize dynamic"
 RECIPES = {
     "mnist_2": "--data mnist -l 2 --epochs 40 --batch-size 100 --hidden-units 512 --encoder-layers 2 --augment-encoder",
+    "mnist_2_exact": "--data mnist -l 2 --objective marginal --grid-side 72 --epochs 40 --batch-size 500 "
+    "--learning-rate 0.0025 --hidden-units 512",
     "fashion_mnist_2": "--data fashion_mnist -l 2 --epochs 30",
     "faces_2": f"{FACES} -l 2 --epochs 30 --augment-encoder --batch-size 25",
     "faces_6": f"{FACES} -l 6 --epochs 18 --batch-size 20 --augment-encoder",
