@@ -156,7 +156,7 @@ loss = Exercise(
     _LOSSES,
     lambda n, k, b: (n + b * k).mean(),
     [
-        ("You summed over the batch: a larger batch would have a larger learning rate.",
+        ("You summed over the batch: the loss would grow with its size. Take the mean.",
          lambda n, k, b: (n + b * k).sum()),
         ("The mean over the batch is missing: a loss is one number.", lambda n, k, b: n + b * k),
         ("beta weighs the KL, not the reconstruction.", lambda n, k, b: (b * n + k).mean()),
