@@ -42,9 +42,9 @@ def test_a_notebook_keeps_to_the_template(path):
     for source in sources:
         assert not source.rstrip().endswith(";")
         assert "clear_output" not in source
-    everything = path.read_text()
+    everything = re.sub(r'"image/\w+": "[^"]*"', "", path.read_text())
     assert not re.search(r"/(home|root|Users|work|tmp)/", everything)
-    assert "image/svg" not in everything
+    assert "image/svg" not in path.read_text()
     errors = [output for cell in code for output in cell["outputs"] if output["output_type"] == "error"]
     assert not errors
 

@@ -47,7 +47,7 @@ def run(request):
 def test_all_are_there_and_small():
     assert set(SHIPPED) <= set(list_runs(ROOT / "pickles"))
     size = sum(p.stat().st_size for name in SHIPPED for p in (ROOT / "pickles" / name).rglob("*"))
-    assert size < 40e6, size
+    assert size < 45e6, size
 
 
 def test_none_has_seen_the_samples_and_each_tells_how_it_was_made(run):
