@@ -38,7 +38,7 @@ def replace(copy, module, old, new):
 
 
 MANIFOLD, BUILDING, SLIDERS = "04_latent_manifold.ipynb", "02_building_a_vae.ipynb", "05_latent_sliders.ipynb"
-PACKED = "09_without_an_encoder.ipynb"
+BOUNDS, PACKED = "06_how_good_is_it.ipynb", "09_without_an_encoder.ipynb"
 MUTANTS = {  # what is changed, from what, to what, and the notebook that must notice
     "a sign in the KL": (
         "losses.py",
@@ -92,26 +92,13 @@ MUTANTS = {  # what is changed, from what, to what, and the notebook that must n
         "marginal.py",
         "return Exact(total - _base(model, flat),",
         "return Exact(total + 0.5 - _base(model, flat),",
-        PACKED,
-    ),
-    "a check that accepts anything": (
-        "check/grading.py",
-        "if agree(results, expected, self.tolerance):",
-        "if True:",
-        MANIFOLD,
-    ),
-    "training images in the place of test images": (
-        "data/loading.py",
-        "test_images=test, test_labels=labels[1]",
-        "test_images=train, test_labels=labels[0]",
-        PACKED,
+        BOUNDS,
     ),
 }
 
 
-@pytest.mark.parametrize("name", [MANIFOLD, PACKED])
-def test_an_untouched_copy_passes(copy, name):
-    assert not notebook_fails(copy, name)
+def test_an_untouched_copy_passes(copy):
+    assert not notebook_fails(copy, MANIFOLD)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
@@ -121,9 +108,15 @@ def test_a_mistake_in_the_code(copy, mutant):
     assert notebook_fails(copy, notebook)
 
 
-@pytest.mark.parametrize("checksum", ["as it was", "made to fit"])
-@pytest.mark.parametrize(("run", "notebook"), [("mnist_2", MANIFOLD), ("mnist_2_exact", PACKED)])
-def test_a_number_in_a_weight_file(copy, checksum, run, notebook):
+@pytest.mark.parametrize(
+    ("run", "checksum", "notebook"),
+    [
+        ("mnist_2", "as it was", MANIFOLD),
+        ("mnist_2", "made to fit", MANIFOLD),
+        ("mnist_2_exact", "made to fit", PACKED),
+    ],
+)
+def test_a_number_in_a_weight_file(copy, run, checksum, notebook):
     run = copy / "pickles" / run
     with h5py.File(run / "model.weights.h5", "r+") as file:
         arrays = []
