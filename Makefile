@@ -59,7 +59,7 @@ numbers: .venv/ready
 	for run in $(RUNS); do $(RECORD) $$run --samples 50 --no-exact --images 1000 || exit 1; done
 	for run in $(RUNS); do $(RECORD) $$run --samples 50 --no-exact --source sample || exit 1; done
 	$(BIN)/python -m tools.plain_recipe $(filter-out mnist%,$(RUNS))
-	$(BIN)/python -m tools.compressors docs/compressors.json
+	$(BIN)/python -m tools.compressors vae_lib/compressors.json
 	$(BIN)/python -m tools.scoreboard docs/scoreboard.md
 
 # The pictures in img/, from the shipped runs.

@@ -5,7 +5,6 @@ The tables go between the lines <!-- scoreboard --> and <!-- end -->.
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -14,9 +13,8 @@ from vae_lib.errors import UserError
 from vae_lib.files import write_atomically
 from vae_lib.runs.places import find_run
 from vae_lib.runs.store import read_config, read_metrics
-from vae_lib.scoreboard import scoreboard
+from vae_lib.scoreboard import compressor_sizes, scoreboard
 
-COMPRESSORS = Path(__file__).parents[1] / "docs" / "compressors.json"
 START, END = "<!-- scoreboard -->\n", "<!-- end -->"
 
 
@@ -24,7 +22,7 @@ def tables() -> str:
     """The scoreboard of the shipped runs."""
     folders = {name: find_run(name) for name in sorted(RECIPES)}
     runs = {name: (read_config(folder)[0], read_metrics(folder)) for name, folder in folders.items()}
-    return scoreboard(runs, json.loads(COMPRESSORS.read_text())["test"])
+    return scoreboard(runs, compressor_sizes())
 
 
 def between_marks(text: str, content: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from vae_lib.config import RunConfig
@@ -23,12 +25,22 @@ PUBLISHED = (
 )
 Runs = Mapping[str, tuple[RunConfig, Mapping[str, Any]]]  # config and metrics by name
 Compressed = Mapping[str, Mapping[str, float]]  # task, then compressor: nats per image or bits per pixel
+COMPRESSORS = Path(__file__).with_name("compressors.json")  # written by tools/compressors.py
+
+
+def compressor_sizes(part: str = "test") -> Compressed:
+    """What file compressors need for the test images ('test') or the bundled sample ('sample'), by data set.
+
+    Nats per image for 'mnist', whose pixels are thresholded, and bits per pixel for 'fashion_mnist' and 'faces'.
+    """
+    sizes: dict[str, Compressed] = json.loads(COMPRESSORS.read_text())
+    return sizes[part]
 
 
 def scoreboard(runs: Runs, compressed: Compressed | None = None) -> str:
     """Markdown tables of runs: one for bits and one for grey pixels, whose rows are comparable within a task.
 
-    ``compressed`` holds what file compressors need for the same test images, by data set and compressor.
+    ``compressed`` holds what file compressors need for the same test images, as `compressor_sizes` gives it.
     """
     lines = [
         "| pixels | latent | model | -ELBO | refined | -log p(x) | |",

@@ -77,6 +77,9 @@ def run_all(browser, lab, name):
     """Open a notebook, run all its cells and wait; the page and the saved notebook."""
     url, token, folder = lab
     page = browser.new_page(viewport={"width": 1300, "height": 1000})
+    # JupyterLab asks for a kernel, at any moment, where the page is ready before its list of kernels.
+    question = page.locator('.jp-Dialog:has-text("Select Kernel")')
+    page.add_locator_handler(question, lambda dialog: dialog.locator(".jp-mod-accept").click())
     page.goto(f"{url}lab/workspaces/{name[:2]}/tree/{name}?token={token}")
     page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=90_000)
     idle_for = IDLE_POLLS  # the first round starts the cells
@@ -86,7 +89,6 @@ def run_all(browser, lab, name):
         if idle_for >= IDLE_POLLS:  # not started, or started before the kernel was connected
             idle_for = 0
             page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(timeout=90_000)
-            _choose_kernel(page)
             page.locator('.lm-MenuBar-itemLabel:text-is("Run")').click()
             page.locator('.lm-Menu-itemLabel:text-is("Run All Cells")').click()
         page.keyboard.press("Control+s")
@@ -102,13 +104,6 @@ def run_all(browser, lab, name):
         idle_for = idle_for + 1 if kernel_is_idle(url, token) else 0
         if all(cell["execution_count"] for cell in code) and idle_for:
             return page, notebook
-
-
-def _choose_kernel(page):
-    """Answer JupyterLab's question for a kernel, which it asks where the page is ready before its list of kernels."""
-    question = page.locator('.jp-Dialog:has-text("Select Kernel")')
-    if question.count():
-        question.locator(".jp-mod-accept").click()
 
 
 def _warned(notebook):
