@@ -25,6 +25,7 @@ def test_from_a_checkout(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["log.csv", "mine.keras", "pickles"]
 
 
+@pytest.mark.torture
 def test_in_a_notebook(tmp_path, monkeypatch):
     monkeypatch.setenv("VAE_LIB_HOME", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

@@ -78,8 +78,7 @@ def test_the_numbers_on_the_bundled_sample(run):
 
 def test_the_numbers_on_the_first_thousand_test_images(run, full_data):
     images = load_data(run.config.data.name, run.config.model.im_dim).test_images[:1000]
-    found = evaluate(run.model, images, samples=[50])
-    agree(found, run.metrics["test_1000"], ("elbo", "nll", "kl", "iwae_50", "moment_kl"))
+    agree(evaluate(run.model, images), run.metrics["test_1000"], ("elbo", "nll", "kl", "moment_kl"))
     z_mean = run.model.encode_arrays(images, seed=20).z_mean
     assert np.abs(z_mean - run.encodings.z_mean[:1000]).max() < 1e-2
 
@@ -115,7 +114,7 @@ def test_numpy_sums_to_the_same_log_px_over_the_plane():
         )
 
 
-@pytest.mark.parametrize(("name", "every"), [("mnist_2", 20), ("mnist_2_exact", 250)])
+@pytest.mark.parametrize(("name", "every"), [("mnist_2", 100), ("mnist_2_exact", 250)])
 def test_the_integral_agrees_with_importance_sampling(name, every):
     """Samples from each image's fitted Gaussian, which are where the posterior is: the encoder's may not be."""
     run = load_run(name)
@@ -123,7 +122,7 @@ def test_the_integral_agrees_with_importance_sampling(name, every):
     exact = marginal.exact_log_px(run.model, x)
     posterior = marginal.best_gaussian(run.model, x).posterior
     wider = Posterior(posterior.z_mean, posterior.z_log_var + 0.5)
-    bound = marginal.importance_weighted_bound(run.model, x, 5000, posterior=wider)
+    bound = marginal.importance_weighted_bound(run.model, x, 2000, posterior=wider)
     assert abs(exact.log_px.mean() - bound.mean()) < 0.1
 
 
@@ -189,8 +188,7 @@ def test_the_compressors_are_measured_again(name):
 
 
 def test_the_compressors_on_the_whole_test_set(full_data):
-    recorded = compressor_sizes()["fashion_mnist"]
-    assert compressors.measure("fashion_mnist") == pytest.approx(recorded, rel=0.02)
+    assert compressors.measure("faces") == pytest.approx(compressor_sizes()["faces"], rel=0.02)
 
 
 def test_bits_are_packed_before_they_are_compressed():
