@@ -39,6 +39,7 @@ from vae_lib.check.terms import (
     loss,
     mosaic,
     nearest,
+    orthogonal,
     pop,
     posterior,
     push,
@@ -54,6 +55,6 @@ __all__ = [
     "Exercise", "Verdict", "active_units", "aggregate", "axis", "bernoulli_nll", "binarize", "bits_per_pixel",
     "code_length", "cosine_rate", "crop", "decoder", "direction", "elbo", "encoder", "follow", "gaps", "gaussian_nll",
     "grid", "interpolate", "iwae", "kl", "kl_between", "log_px", "logistic_mass", "loss", "mosaic", "nearest",
-    "pipeline", "pop", "posterior", "push", "real_beta", "sample", "scale", "steps_per_epoch", "sweep", "threshold",
-    "train_step",
+    "orthogonal", "pipeline", "pop", "posterior", "push", "real_beta", "sample", "scale", "steps_per_epoch", "sweep",
+    "threshold", "train_step",
 ]  # fmt: skip

@@ -517,6 +517,34 @@ direction = Exercise(
     ],
 )  # fmt: skip
 
+_PAIRS = [(_normal(3), _normal(3)), (_normal(10), 2.0 * _normal(10)), (np.array([1.0, 2.0]), np.array([0.0, 4.0]))]
+
+
+def _orthogonal(v: Array, other: Array) -> Array:
+    return np.asarray(v) - np.dot(v, other) / np.dot(other, other) * np.asarray(other)
+
+
+orthogonal = Exercise(
+    "orthogonal",
+    "orthogonal(direction, other) -> (D,): a direction without its part along another, so that their product is 0",
+    _PAIRS,
+    _orthogonal,
+    [
+        ("The other direction need not have length 1: divide by its product with itself.",
+         lambda v, o: v - np.dot(v, o) * o),
+        ("Divided by the length of the other direction, not by its square.",
+         lambda v, o: v - np.dot(v, o) / np.linalg.norm(o) * o),
+        ("The whole other direction is taken off: only as much of it as the first one holds.", lambda v, o: v - o),
+        ("This is the part along the other direction: what is left without it is wanted.",
+         lambda v, o: np.dot(v, o) / np.dot(o, o) * np.asarray(o)),
+        ("The part was added: the direction now has twice as much of the other one.",
+         lambda v, o: v + np.dot(v, o) / np.dot(o, o) * np.asarray(o)),
+        ("The roles are exchanged: take the part off the first direction.", lambda v, o: _orthogonal(o, v)),
+        ("The direction was scaled to length 1: its length matters.",
+         lambda v, o: _orthogonal(v, o) / np.linalg.norm(_orthogonal(v, o))),
+    ],
+)  # fmt: skip
+
 # ---- How good is it ----------------------------------------------------------------------------------------
 
 _WEIGHTS = [(_normal(4, 6, scale=3.0) - 90,), (_normal(2, 50, scale=20.0) - 1000,), (_normal(3, 1) - 5,)]
