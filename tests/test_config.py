@@ -119,6 +119,7 @@ RANGES = [
     (TrainingConfig, "importance_samples", 1, 1000),
     (TrainingConfig, "grid_side", 2, 512),
     (TrainingConfig, "learning_rate", 1e-12, 1e6),
+    (TrainingConfig, "weight_decay", 0.0, 1e6),
     (TrainingConfig, "beta", 0.0, 1e6),
     (TrainingConfig, "beta_start", 0.0, 1e6),
 ]
@@ -156,8 +157,8 @@ def test_the_defaults_are_the_documented_ones():
             "inference": "encoder",
         },
         "training": {
-            "epochs": 5, "batch_size": 50, "learning_rate": 0.001, "schedule": "cosine", "beta": 1.0,
-            "beta_start": None, "mode": "graph", "seed": 0, "checkpoint_every": 0, "patience": 0,
+            "epochs": 5, "batch_size": 50, "learning_rate": 0.001, "schedule": "cosine", "weight_decay": 0.0,
+            "beta": 1.0, "beta_start": None, "mode": "graph", "seed": 0, "checkpoint_every": 0, "patience": 0,
             "mirror": False, "augment_encoder": False,
             "objective": "elbo", "importance_samples": 1, "grid_side": 56, "match_prior": False,
         },
@@ -178,7 +179,7 @@ def test_what_a_likelihood_asks_of_pixels_and_of_the_decoder():
     assert ModelConfig(2, binarize="dynamic").needs_pixel_noise
 
 
-@pytest.mark.parametrize("run_format", [2, 3])
+@pytest.mark.parametrize("run_format", [2, 3, 4])
 def test_settings_that_came_after_a_format_have_their_defaults(run_format):
     values = RunConfig.from_flat(2, seed=3).to_dict()
     later = {name for name, since in SINCE.items() if since > run_format}
@@ -186,7 +187,7 @@ def test_settings_that_came_after_a_format_have_their_defaults(run_format):
         for name in later & set(part):
             del part[name]
     assert RunConfig.from_dict(values, run_format=run_format) == RunConfig.from_flat(2, seed=3)
-    with pytest.raises(UserError, match=r"lacks the keys: (encoder_layers, inference|mirror)"):
+    with pytest.raises(UserError, match=r"lacks the keys: (encoder_layers, inference|mirror|weight_decay)"):
         RunConfig.from_dict(values)
     values["training"]["mirror"] = True
     with pytest.raises(UserError, match="unknown keys: mirror"):

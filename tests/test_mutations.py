@@ -24,8 +24,10 @@ def copy(tmp_path):
 
 def notebook_fails(copy, name):
     path = str(copy / "notebooks" / name)
-    options = ["--nbval", "-x", "-q", "-p", "no:cacheprovider", "--rootdir", str(copy), "-c", str(copy / "pyproject.toml")]
-    result = run_python("-m", "pytest", *options, path, cwd=copy, PYTHONPATH=str(copy))
+    options = ["--nbval", "-x", "-q", "-p", "no:cacheprovider", "--rootdir", str(copy)]
+    result = run_python(
+        "-m", "pytest", *options, "-c", str(copy / "pyproject.toml"), path, cwd=copy, PYTHONPATH=str(copy)
+    )
     assert result.returncode in (0, 1), result.stdout[-2000:]
     return result.returncode == 1
 

@@ -91,15 +91,19 @@ def test_streamed_images_train_to_the_same_bits(sample, mode):
     assert weights[0] == weights[1]
 
 
-def test_adam_takes_the_steps_of_keras_adam():
-    start = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
-    ours, theirs = tf.Variable(start), keras.Variable(start)
-    adam, reference = Adam([ours]), keras.optimizers.Adam(0.01)
+@pytest.mark.parametrize("decay", [0.0, 0.3])
+def test_adam_takes_the_steps_of_keras_adam(decay):
+    rng = np.random.default_rng(0)
+    starts = [rng.normal(size=size).astype(np.float32) for size in ((4, 3), (3,))]
+    ours, theirs = ([make(start) for start in starts] for make in (tf.Variable, keras.Variable))
+    adam, reference = Adam(ours, decay), keras.optimizers.AdamW(0.01, weight_decay=decay)
+    reference.exclude_from_weight_decay(theirs[1:])  # a bias
     for step in range(20):
-        gradient = tf.constant(np.random.default_rng(step).normal(size=(4, 3)), tf.float32)
-        adam.apply([gradient], tf.constant(0.01), tf.constant(step))
-        reference.apply_gradients([(gradient, theirs)])
-    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+        gradients = [tf.constant(rng.normal(size=start.shape), tf.float32) for start in starts]
+        adam.apply(gradients, tf.constant(0.01), tf.constant(step))
+        reference.apply_gradients(zip(gradients, theirs, strict=True))
+    for mine, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(mine, other, atol=2e-5)
 
 
 def test_bfloat16_keeps_float32_losses_and_weights(sample):

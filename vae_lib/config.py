@@ -132,6 +132,7 @@ class TrainingConfig:
     batch_size: int = 50
     learning_rate: float = 0.001
     schedule: str = "cosine"
+    weight_decay: float = 0.0  # of all but biases, as a share of the learning rate
     beta: float = 1.0
     beta_start: float | None = None
     mode: str = "graph"
@@ -154,7 +155,7 @@ class TrainingConfig:
         check_range("patience", self.patience, 0, 1_000_000)
         check_range("importance_samples", self.importance_samples, 1, 1000)
         check_range("grid_side", self.grid_side, 2, 512)
-        for name in ("learning_rate", "beta", "beta_start"):
+        for name in ("learning_rate", "weight_decay", "beta", "beta_start"):
             value = getattr(self, name)
             if value is None:
                 continue
@@ -213,7 +214,7 @@ FLAT_NAMES = {"data": "name", "data_source": "found"}
 # The format of runs in which a setting came; runs of an older one have its default.
 SINCE = {
     "encoder_layers": 3, "inference": 3, "objective": 3, "importance_samples": 3, "grid_side": 3, "match_prior": 3,
-    "mirror": 4,
+    "mirror": 4, "weight_decay": 5,
 }  # fmt: skip
 
 

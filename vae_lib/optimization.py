@@ -35,12 +35,14 @@ class Adam:
     """Adam (Kingma and Ba 2015) as one fused TensorFlow operation a variable.
 
     Keras' optimizer does the same in about ten operations, each of which walks through all weights:
-    benchmarks/TRIED.md has the measurement. The moments are its only state; the step is an argument.
+    benchmarks/TRIED.md has the measurement. The moments are its only state; the step is an argument. Weights,
+    but not biases, first shrink by ``weight_decay`` times the learning rate (Loshchilov and Hutter 2019).
     """
 
     BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-7
 
-    def __init__(self, variables: Sequence[tf.Variable]) -> None:
+    def __init__(self, variables: Sequence[tf.Variable], weight_decay: float = 0.0) -> None:
+        self._weight_decay = weight_decay
         self._weights = list(variables)
         self.variables = [tf.Variable(tf.zeros(v.shape, v.dtype), trainable=False) for v in self._weights * 2]
 
@@ -50,6 +52,8 @@ class Adam:
         n = len(self._weights)
         moments = zip(self.variables[:n], self.variables[n:], strict=True)
         for weight, (first, second), gradient in zip(self._weights, moments, gradients, strict=True):
+            if self._weight_decay and len(weight.shape) > 1:
+                weight.assign_sub(self._weight_decay * rate * weight)
             tf.raw_ops.ResourceApplyAdam(
                 var=weight.handle,
                 m=first.handle,

@@ -101,7 +101,8 @@ class Trainer:
         self.steps_per_epoch = math.ceil(len(self.rows) / config.batch_size)
         self.total_steps = config.epochs * self.steps_per_epoch
         with self.strategy.scope():
-            self.optimizer = Adam([variable.value for variable in model.trainable_variables])
+            variables = [variable.value for variable in model.trainable_variables]
+            self.optimizer = Adam(variables, config.weight_decay)
         # Independent parts of a batch that the cores work on side by side; only a graph runs them so.
         self.shards = SHARDS if config.mode == "graph" else 1
         self.traces = 0  # how often Python walked through the loop: once in a graph, always in eager mode

@@ -28,7 +28,7 @@ words = st.one_of(
 values = st.one_of(numbers, words).map(str)
 TRAIN_FLAGS = (
     "--data --learning-rate --epochs --batch-size --im-dim --num-filters -l --latent-dimensions --seed --mode --likelihood "
-    "--binarize --beta --beta-start --precision --schedule --hidden-units --source --hold-out-sample --mirror "
+    "--binarize --beta --beta-start --precision --schedule --weight-decay --hidden-units --source --hold-out-sample --mirror "
     "--augment-encoder --patience --checkpoint-every --strategy --out --overwrite --resume --help -h --epoch --nonsense --"
 ).split()
 TOOLS = "train resume list manifold animate evaluate samples reconstruct export nonsense".split()

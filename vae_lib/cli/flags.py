@@ -30,6 +30,7 @@ FURTHER: list[Row] = [
     ("--beta", float, 1.0, "X", "weight of the KL term while training"),
     ("--beta-start", float, None, "X", "what --beta starts from, for half of training (default: by likelihood)"),
     ("--precision", str, "float32", "NAME", f"of the layers' arithmetic: {', '.join(PRECISIONS)}"),
+    ("--weight-decay", float, 0.0, "X", "shrink weights by this share of the learning rate at each step"),
     ("--schedule", str, "cosine", "NAME", f"of the learning rate: {', '.join(SCHEDULES)}"),
     ("--hidden-units", int, 256, "N", "units of the dense layers"),
     ("--encoder-layers", int, 1, "N", "dense layers of the encoder before its head"),

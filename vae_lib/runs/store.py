@@ -38,7 +38,7 @@ from vae_lib.runs.places import PARTIAL, final_path, find_run, partial_path, pro
 from vae_lib.runs.trust import WEIGHTS
 from vae_lib.trainer import Row
 
-FORMAT = 4  # 1 held all settings in one flat list, the next knew fewer of them
+FORMAT = 5  # 1 held all settings in one flat list, the next knew fewer of them
 LARGEST_HALF = 60_000.0  # a code beyond it is not kept in half precision
 
 
