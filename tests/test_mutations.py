@@ -25,9 +25,8 @@ def copy(tmp_path):
 def notebook_fails(copy, name):
     path = str(copy / "notebooks" / name)
     options = ["--nbval", "-x", "-q", "-p", "no:cacheprovider", "--rootdir", str(copy)]
-    result = run_python(
-        "-m", "pytest", *options, "-c", str(copy / "pyproject.toml"), path, cwd=copy, PYTHONPATH=str(copy)
-    )
+    settings = str(copy / "pyproject.toml")
+    result = run_python("-m", "pytest", *options, "-c", settings, path, cwd=copy, PYTHONPATH=str(copy))
     assert result.returncode in (0, 1), result.stdout[-2000:]
     return result.returncode == 1
 
