@@ -10,7 +10,7 @@ history = train(vae, data, epochs=1, callbacks=[keras.callbacks.CSVLogger("log.c
 history += train(vae, data.train_images[:500], epochs=1)
 picture = manifold(vae)
 sliders = explore(vae, data)
-numbers = evaluate(vae, data.test_images[:20], exact=True)
+numbers = evaluate(vae, data.test_images[:5], exact=True)
 better = refine(vae, data.test_images[:20], steps=5)
 verdict = check.kl(lambda z_mean, z_log_var: z_mean)
 

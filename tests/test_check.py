@@ -284,7 +284,7 @@ def step_with(mistake="", graph=False, rate=1e-3):
         variables = encoder.trainable_variables
     optimizer.build(variables)
 
-    def step(x, epsilon):
+    def step(x, epsilon, beta=1.0):
         with tf.GradientTape() as tape:
             z_mean, z_log_var = tf.split(encoder(x), 2, axis=1)
             z = z_mean + tf.exp(0.5 * z_log_var) * epsilon
@@ -293,7 +293,8 @@ def step_with(mistake="", graph=False, rate=1e-3):
             nll = tf.reduce_sum(tf.nn.sigmoid_cross_entropy_with_logits(labels=x, logits=decoder(z)), [1, 2, 3])
             kl = 0.5 * tf.reduce_sum(z_mean**2 + tf.exp(z_log_var) - 1 - z_log_var, axis=1)
             kl = 0.0 * tf.stop_gradient(kl) if mistake == "no reparameterization" else kl
-            loss = tf.reduce_mean(nll + kl)
+            beta = {"no KL": 0.0, "no beta": 1.0}.get(mistake, beta)
+            loss = tf.reduce_mean(nll + beta * kl) / {"mean over pixels": 784, "another": 2}.get(mistake, 1)
             goal = -loss if mistake == "climbs" else loss
         gradients = tape.gradient(goal, variables)
         if mistake != "not applied":
@@ -319,12 +320,22 @@ def test_a_right_step_passes(graph):
         ("no return", "returns nothing"),
         ("no mean", "the mean over the batch"),
         ("nan", "not finite"),
+        ("no KL", "leaves the KL out"),
+        ("mean over pixels", "a mean over the pixels"),
+        ("another", "and nll + beta KL is"),
     ],
 )
 def test_a_wrong_step_is_named(mistake, words):
     verdict = check.train_step(*step_with(mistake), X, EPSILON)
     assert not verdict.passed
     assert words in verdict.message, verdict
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_a_weight_of_the_kl_must_count(graph):
+    beta = tf.constant(1.0)
+    assert check.train_step(*step_with(graph=graph), X, EPSILON, beta)
+    assert "beta is not in the loss" in check.train_step(*step_with("no beta", graph=graph), X, EPSILON, beta).message
 
 
 def test_a_step_that_is_traced_again_and_again_or_hardly_learns_is_named():

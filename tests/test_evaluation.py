@@ -128,7 +128,7 @@ def test_a_gaussian_for_images_that_are_half_black_is_found_out():
 
 def test_an_evaluation_holds_all_and_can_be_json(small_run, sample):
     model = load_run(small_run).model
-    found = evaluation.evaluate(model, small(sample, test=30).test_images, samples=[1, 50], exact=True)
+    found = evaluation.evaluate(model, small(sample, test=10).test_images, samples=[1, 50], exact=True)
     assert json.loads(json.dumps(found)) == found
     assert found["log_px"] >= found["iwae_50"] >= found["iwae_1"] - 1.0
     split = found["approximation_gap"] + found["amortization_gap"]

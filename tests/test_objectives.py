@@ -165,7 +165,7 @@ def test_training_on_log_px_needs_no_encoder_and_leaves_it_alone(sample):
     assert history[-1]["train_elbo"] > history[0]["train_elbo"] + 50
     assert all(np.array_equal(a, b) for a, b in zip(before, vae.encoder.weights, strict=True))
     assert vae.config.inference == "grid"
-    x = vae.prepare_arrays(sample.test_images[:60])
+    x = vae.prepare_arrays(sample.test_images[::70])
     gaps, log_px = marginal.best_gaussian(vae, x), marginal.exact_log_px(vae, x).log_px.mean()
     assert log_px - 5.0 < gaps.encoder.mean() <= log_px  # the Gaussian of the exact posterior
     assert gaps.best.mean() - gaps.encoder.mean() < 1.0  # nearly the best there is
@@ -326,7 +326,7 @@ def test_networks_without_dense_ends_keep_their_prior():
 def test_refining_raises_each_images_elbo_towards_the_best(sample, dim):
     vae = VAE(dim, num_filters=4, hidden_units=32)
     train(vae, sample.train_images[::10], epochs=4, learning_rate=5e-3)
-    images = sample.test_images[:40]
+    images = sample.test_images[::70]
     found = evaluate(vae, images, refine=60, samples=[200], exact=dim == 2)
     assert found["elbo"] + 0.3 < found["refined_elbo"]
     assert found["refined_elbo"] <= found.get("log_px", np.inf)

@@ -187,6 +187,7 @@ def test_the_compressors_are_measured_again(name):
     assert set(compressor_sizes()[name]) == set(recorded)
 
 
+@pytest.mark.torture
 def test_the_compressors_on_the_whole_test_set(full_data):
     assert compressors.measure("faces") == pytest.approx(compressor_sizes()["faces"], rel=0.02)
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from vae_lib.backend import tf
 from vae_lib.check.grading import NoNumbers, Verdict, as_array, failure
+from vae_lib.losses import bernoulli_nll, gaussian_kl
 
 SHAPE = (28, 28, 1)
 
@@ -111,11 +112,39 @@ def decoder(network: Callable[..., Any], latent_dim: int = 2, image_shape: tuple
     return judged("decoder", judge)
 
 
-def train_step(step: Callable[..., Any], encoder: Any, decoder: Any, *arguments: Any, repeats: int = 20) -> Verdict:
-    """Check a step of training, called as ``step(*arguments)``: it lowers its loss and moves both networks.
+def _negative_elbo(encoder: Any, decoder: Any, x: Any, epsilon: Any) -> tuple[float, float]:
+    """nll of bits and KL of a batch with given noise, means in nats, as the networks are now."""
+    x = tf.cast(x, tf.float32)
+    z_mean, z_log_var = tf.split(tf.cast(encoder(x), tf.float32), 2, axis=1)
+    logits = decoder(z_mean + tf.exp(0.5 * z_log_var) * tf.cast(epsilon, tf.float32))
+    nll = bernoulli_nll(x, tf.reshape(tf.cast(logits, tf.float32), tf.shape(x)))
+    return float(tf.reduce_mean(nll)), float(tf.reduce_mean(gaussian_kl(z_mean, z_log_var)))
 
-    ``encoder`` and ``decoder`` are the Keras models that it trains; the loss of bits comes back. A ``tf.function``
-    must be traced once. The step really trains: give it networks that may be spoiled. Returns a `Verdict`.
+
+def _compare_loss(found: float, nll: float, kl: float, beta: float) -> None:
+    """Raise `Off` where a loss is not nll + beta kl."""
+
+    def equal(value: float) -> bool:
+        return abs(found - value) <= 1e-3 * max(abs(value), 1e-3)
+
+    if equal(nll + beta * kl):
+        return
+    if equal(nll):
+        raise Off("the loss leaves the KL out: it is the nll alone.")
+    if equal(nll + kl):
+        raise Off(f"beta is not in the loss: with a beta of {beta:g} it is still nll + KL.")
+    if equal((nll + beta * kl) / SHAPE[0] / SHAPE[1]):
+        raise Off("the loss is a mean over the pixels: sum over them, and take the mean over the batch.")
+    raise Off(f"the loss of this batch is {found:.2f}, and nll + beta KL is {nll + beta * kl:.2f} nats.")
+
+
+def train_step(step: Callable[..., Any], encoder: Any, decoder: Any, *arguments: Any, repeats: int = 20) -> Verdict:
+    """Check a step of training, called as ``step(x, epsilon)``: it lowers the loss of bits and moves both networks.
+
+    ``encoder`` and ``decoder`` are the Keras models that it trains: images to means and log-variances side by side,
+    codes to logits. The step returns the loss before its update: the mean of nll + KL or, where ``beta`` is given as a
+    third argument, of nll + beta KL. A ``tf.function`` must be traced once. The step really trains: give it networks
+    that may be spoiled. Returns a `Verdict`.
     """
 
     def judge() -> str:
@@ -125,6 +154,7 @@ def train_step(step: Callable[..., Any], encoder: Any, decoder: Any, *arguments:
         count = getattr(step, "experimental_get_tracing_count", lambda: 0)
         traced = count()
         before = {name: [as_array(w) for w in weights] for name, weights in halves.items()}
+        plain = not (encoder.non_trainable_variables or decoder.non_trainable_variables)  # no dropout, no batch norm
         losses = []
         for _ in range(repeats):
             result = step(*arguments)
@@ -156,6 +186,11 @@ def train_step(step: Callable[..., Any], encoder: Any, decoder: Any, *arguments:
         traced = count() - traced
         if traced > 2:  # Keras' optimizer makes its variables in the first
             raise Off(f"it was traced {traced} times: give tensors where Python's numbers change from step to step.")
+        if plain:  # once more, with another beta, now that the KL is not small
+            x, epsilon, *rest = arguments
+            betas = [tf.constant(4.0)] if rest else []
+            now = _negative_elbo(encoder, decoder, x, epsilon)
+            _compare_loss(float(step(x, epsilon, *betas, *rest[1:])), *now, 4.0 if rest else 1.0)
         still = [w.path for name, weights in halves.items() for w, old in zip(weights, before[name], strict=True)
                  if np.array_equal(as_array(w), old)]  # fmt: skip
         if still:
