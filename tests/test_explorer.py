@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import zlib
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ from tests.conftest import ROOT, exit_status, small
 from vae_lib import losses
 from vae_lib.backend import keras, tf
 from vae_lib.cli import main
+from vae_lib.data.loading import load_data
 from vae_lib.errors import UserError
 from vae_lib.model import VAE
 from vae_lib.page import export
+from vae_lib.page.lab import lab_page
 from vae_lib.runs.store import load_run, save_run
 
 SHIPPED = ("mnist_2", "fashion_mnist_2", "faces_2", "faces_6", "faces_10")
@@ -155,6 +158,22 @@ def test_the_pages_hold_the_shipped_weights(name):
     for asset in ("style.css", "decoder.js", "explorer.js"):
         assert (export.PAGE / asset).read_text() in page, f"make explorers: {asset} has changed"
     assert f'href="{name}.html"' in (ROOT / "docs" / "index.html").read_text()
+
+
+def test_the_shipped_lab_is_made_of_its_sources():
+    page = (ROOT / "docs" / "lab.html").read_text()
+    for asset in [*(export.PAGE / "lab").glob("*.js"), *(export.PAGE / "lab").glob("*.css")]:
+        assert asset.read_text() in page, f"make explorers: {asset.name} has changed"
+    made = content(lab_page())
+    for name, data in (("digits", "mnist"), ("garments", "fashion_mnist")):
+        shipped = content(page)[name]
+        assert shipped["labels"] == made[name]["labels"]
+        images = load_data(data, source="sample").test_images[::5]
+        for found in (shipped, made[name]):
+            bits, stored = found["test"]["bits"], zlib.decompress(base64.b64decode(found["test"]["packed"]))
+            levels = np.unpackbits(np.frombuffer(stored, np.uint8)).reshape(-1, bits) @ (1 << np.arange(bits)[::-1])
+            assert np.array_equal(levels, images.ravel() >> (8 - bits))
+    assert 'href="lab.html"' in (ROOT / "docs" / "index.html").read_text()
 
 
 def test_a_page_inside_a_notebook():

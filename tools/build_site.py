@@ -1,4 +1,4 @@
-"""Write the pages in docs/, one for each run, and their index: ``python -m tools.build_site RUN ...``."""
+"""Write the pages in docs/, one for each run, the lab, and their index: ``python -m tools.build_site RUN ...``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vae_lib import cli, load_run
 from vae_lib.page import export
+from vae_lib.page.lab import lab_page
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -16,6 +17,7 @@ def main() -> None:
     for name in names:
         if status := cli.main(["export", name, "--out", str(DOCS / f"{name}.html")]):
             sys.exit(status)
+    export.write_page(DOCS / "lab.html", lab_page())
     export.write_page(DOCS / "index.html", export.index_page({f"{name}.html": load_run(name) for name in names}))
 
 

@@ -393,11 +393,13 @@ function terms(net, images, count, noise) {
   return { nll, kl };
 }
 
-// log p(x) of each image of a model with two latent dimensions: the mean of p(x | z) over side^2 codes that share the
-// prior's probability evenly. Too small where posteriors are narrower than a cell.
-function logPx(net, images, count, side) {
+// log p(x) of each image of a model with two latent dimensions: a sum of p(x | z) p(z) over side^2 codes, which lie like
+// the quantiles of a Gaussian `spread` times as wide as the prior, so that codes far out are seen as well. Too small where
+// posteriors are narrower than a cell.
+function logPx(net, images, count, side, spread = 1.6) {
   const { width, dim, inputs, rows, memory, likelihood } = net, codes = side * side;
-  const axis = Array.from({ length: side }, (_, i) => normalQuantile((i + 0.5) / side));
+  const axis = Array.from({ length: side }, (_, i) => spread * normalQuantile((i + 0.5) / side));
+  const logShare = axis.map((z) => Math.log(spread / side) - 0.5 * z * z * (1 - 1 / (spread * spread)));
   const result = new Float64Array(count);
   for (let first = 0; first < count; first += rows) { // as many images at once as the net has rows
     const size = Math.min(rows, count - first), padded = up(size);
@@ -413,7 +415,10 @@ function logPx(net, images, count, side) {
       }
       const out = net.decode(net.z, M);
       net.outSlope.fill(0, 0, M * width);
-      for (let b = 0; b < B; b += 1) offset[b] = likelihood.linear(out, net.outSlope, b * width, b * width + inputs, net);
+      for (let b = 0; b < B; b += 1) {
+        offset[b] = likelihood.linear(out, net.outSlope, b * width, b * width + inputs, net);
+        offset[b] -= logShare[(start + b) % side] + logShare[Math.floor((start + b) / side)];
+      }
       memory.product(net.x, net.outSlope, padded, M, width, net.fits);
       for (let i = 0; i < size; i += 1) {
         for (let b = 0; b < B; b += 1) {
@@ -423,7 +428,7 @@ function logPx(net, images, count, side) {
       }
     }
     for (let i = 0; i < size; i += 1) {
-      result[first + i] = best[i] + Math.log(sum[i] / codes) - likelihood.base(net.x, i * width, i * width + inputs, net);
+      result[first + i] = best[i] + Math.log(sum[i]) - likelihood.base(net.x, i * width, i * width + inputs, net);
     }
   }
   return result;

@@ -1,0 +1,482 @@
+// The page: settings, pictures and curves around a lesson that runs in a worker made from this page.
+
+const at = (id) => document.getElementById(id);
+const content = JSON.parse(at("content").textContent);
+const clamp = (x, low, high) => Math.min(Math.max(x, low), high);
+const SIDE = 28, TILES = 14, FRAMES = 60, PRIOR_END = 0.01;
+const COLOURS = ["#4e79a7", "#f28e2b", "#e15759", "#76b7b2", "#59a14f", "#edc948", "#b07aa1", "#ff9da7", "#9c755f", "#d4d4d4"];
+
+// ---- Settings ----------------------------------------------------------------------------------------------
+// Each with its values, in the order in which they are shown; `live` ones may change while it learns.
+
+const SETTINGS = {
+  beta: { label: "beta, the weight of the KL", values: [0, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60], start: 1, live: true },
+  rate: { label: "learning rate", values: [1e-4, 3e-4, 1e-3, 2e-3, 5e-3, 1e-2, 3e-2], start: 2e-3, live: true },
+  batch: { label: "images in a batch", values: [4, 16, 50, 100, 200], start: 50, live: true },
+  bug: { label: "a mistake in the loss", live: true, start: "none", choices: {
+    none: "none", "kl-mean": "KL averaged over dimensions", "kl-sign": "sign of the KL flipped", "nll-mean": "nll averaged over pixels",
+    sigma: "sigma for log sigma squared", "no-gradient": "no gradient through the draw", "double-sigmoid": "a sigmoid too many" } },
+  frozen: { label: "only the encoder learns", live: true, start: false },
+  data: { label: "images", start: "digits", choices: { digits: "digits, black and white", garments: "garments, grey" } },
+  likelihood: { label: "likelihood of a pixel", start: "bernoulli", choices: {
+    bernoulli: "Bernoulli", continuous_bernoulli: "continuous Bernoulli", gaussian: "Gaussian" } },
+  latent: { label: "latent dimensions", values: [1, 2, 3, 5, 8, 16], start: 2 },
+  hidden: { label: "hidden units", values: [16, 32, 64, 128, 256, 512], start: 128 },
+  seed: { label: "seed", values: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9], start: 0 },
+};
+const state = Object.fromEntries(Object.entries(SETTINGS).map(([name, { start }]) => [name, start]));
+let hidden = []; // controls that the address hides
+
+const EXPERIMENTS = [
+  { name: "The plane forms", set: {}, text: "Press Play. At first every place of the plane draws the same grey mixture; within seconds digits appear, and the dots, which are images that nothing learns from, find their regions. Drag the ring through the plane." },
+  { name: "Collapse and revival", set: { beta: 60 }, text: "With a beta of 60 the KL costs more than it saves: all dots fall to the middle, and every place draws the same digit. Let it learn until nothing moves, then set beta back to 1. Does it recover, and how fast?" },
+  { name: "A mean in the wrong place", set: { bug: "nll-mean" }, text: "The reconstruction cost is averaged over the 784 pixels, while the KL is not, which is a beta of 784. It looks like collapse, because it is one. Take the mistake out while it learns." },
+  { name: "Two numbers for ten digits", set: { latent: 2 }, text: "Note the -ELBO after a minute. Then choose 8 latent dimensions and start again: the cost falls far below. What is lost is the plane; the point now moves through the first two dimensions only." },
+  { name: "An encoder that lags behind", set: { frozen: false }, text: "Let it learn for a minute. The distance between the -ELBO and the exact cost is what the encoder misses. Now let only the encoder learn: the exact cost stands still, and the -ELBO comes closer, and never crosses it." },
+  { name: "The encoder without a gradient", set: { bug: "no-gradient" }, text: "The draw is cut out of the gradient, so nothing tells the encoder where a code should lie; the KL pulls all of them to the middle. The symptoms are those of collapse, but no beta helps. Take the mistake out, and watch the dots leave the middle." },
+];
+
+function control(name) {
+  const { label, values, choices } = SETTINGS[name], row = document.createElement("div");
+  row.className = "slider";
+  row.id = `row-${name}`;
+  if (choices) {
+    row.innerHTML = `<label for="${name}">${label}</label><select id="${name}"></select><output></output>`;
+    for (const [value, text] of Object.entries(choices)) row.querySelector("select").add(new Option(text, value));
+  } else if (values) {
+    row.innerHTML = `<label for="${name}">${label}</label><input id="${name}" type="range" min="0" max="${values.length - 1}" step="1"><output for="${name}"></output>`;
+  } else row.innerHTML = `<label for="${name}">${label}</label><input id="${name}" type="checkbox"><output></output>`;
+  row.querySelector("input, select").addEventListener("input", ({ target }) => {
+    state[name] = values ? values[target.value] : choices ? target.value : target.checked;
+    if (name === "data") state.likelihood = state.data === "digits" ? "bernoulli" : "continuous_bernoulli";
+    showSettings();
+    remember();
+    if (SETTINGS[name].live) tell({ do: "set", settings: state });
+    else start();
+  });
+  return row;
+}
+
+function showSettings() {
+  for (const [name, { values, choices }] of Object.entries(SETTINGS)) {
+    const row = at(`row-${name}`), input = at(name);
+    if (values) {
+      input.value = values.indexOf(state[name]);
+      input.setAttribute("aria-valuetext", state[name]);
+      row.querySelector("output").textContent = state[name];
+    } else if (choices) input.value = state[name];
+    else input.checked = state[name];
+    row.hidden = hidden.includes(name);
+  }
+}
+
+function remember() {
+  const changed = Object.entries(state).filter(([name, value]) => value !== SETTINGS[name].start).map(([name, value]) => `${name}=${value}`);
+  if (hidden.length) changed.push(`hide=${hidden.join("+")}`);
+  try { history.replaceState(null, "", `#${changed.join("&")}`); } catch { /* a frame without an address of its own */ }
+}
+
+function fromAddress() {
+  for (const part of location.hash.slice(1).split("&")) {
+    const [name, text = ""] = part.split("=");
+    if (name === "hide") hidden = text.split("+").filter((control) => at(control) || SETTINGS[control]);
+    if (!SETTINGS[name]) continue;
+    const { values, choices } = SETTINGS[name], value = values ? Number(text) : choices ? text : text === "true";
+    if (values ? values.includes(value) : choices ? value in choices : true) state[name] = value;
+  }
+  for (const id of hidden) if (at(id)) at(id).hidden = true;
+}
+
+// ---- The lesson --------------------------------------------------------------------------------------------
+
+let receive = null, worker = null, latest = null, curve = [], frames = [], questions = 0;
+const waiting = new Map();
+
+function tell(message) { if (worker) worker.postMessage(message); else receive(message); }
+
+// A question with an answer of its own.
+function ask(message) {
+  questions += 1;
+  return new Promise((resolve) => { waiting.set(questions, resolve); tell({ ...message, id: questions }); });
+}
+
+function open() {
+  const source = at("engine").textContent;
+  try {
+    worker = new Worker(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
+    worker.onmessage = ({ data }) => heard(data);
+  } catch { // no worker here: the page itself learns, in slices
+    const script = document.createElement("script");
+    script.textContent = source;
+    document.head.append(script);
+    receive = startLesson(heard, (turn, wait) => setTimeout(turn, Math.max(wait, 4)));
+  }
+}
+
+function heard(message) {
+  if (message.type === "progress") {
+    latest = message;
+    curve.push({ seen: message.seen, nll: message.nll, kl: message.kl, logPx: message.logPx, trainNll: message.trainNll, trainKl: message.trainKl });
+    if (curve.length > 2000) curve = curve.filter((_, i) => i % 2 === 0);
+    keepFrame(message);
+    if (!drawing) requestAnimationFrame(draw);
+    drawing = true;
+  } else {
+    waiting.get(message.id)?.(message);
+    waiting.delete(message.id);
+  }
+}
+
+function start() {
+  curve = []; frames = [];
+  tell({ do: "start", settings: state });
+  if (at("play").getAttribute("aria-pressed") === "true") tell({ do: "play", steps: 0 });
+}
+
+// ---- Pictures ----------------------------------------------------------------------------------------------
+
+let drawing = false;
+
+function greyscale(pixels, columns, canvas) {
+  const rows = pixels.length / (SIDE * SIDE) / columns, image = new ImageData(columns * SIDE, rows * SIDE), words = new Uint32Array(image.data.buffer);
+  for (let t = 0; t < rows * columns; t += 1) {
+    const x0 = (t % columns) * SIDE, y0 = Math.floor(t / columns) * SIDE;
+    for (let y = 0; y < SIDE; y += 1) {
+      let to = (y0 + y) * columns * SIDE + x0, from = t * SIDE * SIDE + y * SIDE;
+      for (let x = 0; x < SIDE; x += 1, to += 1, from += 1) words[to] = 0xff000000 | (pixels[from] * 0x010101);
+    }
+  }
+  if (canvas.width !== image.width || canvas.height !== image.height) [canvas.width, canvas.height] = [image.width, image.height];
+  canvas.getContext("2d").putImageData(image, 0, 0);
+}
+
+function keepFrame({ seen, plane }) {
+  if (frames.length && frames.at(-1).seen === seen) frames.pop();
+  frames.push({ seen, plane });
+  if (frames.length > FRAMES) frames = frames.filter((_, i) => i % 2 === 0 || i === frames.length - 1);
+  const slider = at("frame"), wasLast = Number(slider.value) === Number(slider.max);
+  slider.max = frames.length - 1;
+  if (wasLast) slider.value = slider.max;
+}
+
+function draw() {
+  drawing = false;
+  if (!latest) return;
+  const frame = frames[Number(at("frame").value)] ?? frames.at(-1), now = frame === frames.at(-1);
+  greyscale(frame.plane, TILES, at("plane"));
+  at("frame-name").textContent = now ? "now" : `after ${frame.seen.toLocaleString("en")} images`;
+  drawCodes(now);
+  drawCurves();
+  const pairs = new Uint8ClampedArray(latest.shown.length * 2);
+  pairs.set(latest.shown); pairs.set(latest.restored, latest.shown.length);
+  greyscale(pairs, latest.shown.length / (SIDE * SIDE), at("pairs"));
+  showNumbers();
+  at("verdict").textContent = verdict();
+  decodePoint();
+}
+
+const toShare = (z) => (cdf(z) - PRIOR_END) / (1 - 2 * PRIOR_END);
+// The middle of the first tile lies at the first quantile, that of the last one at the last.
+const toPlane = (z) => (0.5 + clamp(toShare(z), 0, 1) * (TILES - 1)) / TILES;
+const fromPlane = (share) => quantile(PRIOR_END + (1 - 2 * PRIOR_END) * clamp((share * TILES - 0.5) / (TILES - 1), 0, 1));
+
+function cdf(x) {
+  const t = 1 / (1 + 0.3275911 * Math.abs(x) * Math.SQRT1_2);
+  const p = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429)))) * Math.exp(-0.5 * x * x);
+  return x < 0 ? 0.5 * p : 1 - 0.5 * p;
+}
+
+function quantile(p) {
+  let low = -6, high = 6;
+  while (high - low > 1e-6) { const middle = (low + high) / 2; if (cdf(middle) < p) low = middle; else high = middle; }
+  return (low + high) / 2;
+}
+
+let drawn = null; // the code of the visitor's drawing
+
+function drawCodes(now) {
+  const canvas = at("codes"), { codes } = latest, latent = latest.perDimension.length, size = 784;
+  canvas.width = canvas.height = size;
+  const shown = at("show-codes").checked && now;
+  at("plane").classList.toggle("dimmed", shown);
+  const pen = canvas.getContext("2d");
+  Object.assign(pen, { font: "bold 20px system-ui, sans-serif", textAlign: "center", textBaseline: "middle" });
+  const ellipse = (mean, sigma, colour, width, name) => {
+    const [x, y] = [mean[0], latent > 1 ? mean[1] : 0], s = latent > 1 ? sigma[1] : 0.2;
+    const left = toPlane(x - sigma[0]) * size, right = toPlane(x + sigma[0]) * size, top = (1 - toPlane(y + s)) * size, bottom = (1 - toPlane(y - s)) * size;
+    pen.strokeStyle = pen.fillStyle = colour;
+    pen.lineWidth = width;
+    pen.globalAlpha = name === "" ? 1 : 0.5;
+    pen.beginPath();
+    pen.ellipse((left + right) / 2, (top + bottom) / 2, Math.max((right - left) / 2, 1), Math.max((bottom - top) / 2, 1), 0, 0, 2 * Math.PI);
+    pen.stroke();
+    pen.globalAlpha = 1;
+    const [px, py] = [clamp(toPlane(x) * size, 9, size - 9), clamp((1 - toPlane(y)) * size, 11, size - 11)];
+    pen.lineWidth = 4;
+    pen.strokeStyle = "#000000";
+    pen.strokeText(name, px, py);
+    pen.fillText(name, px, py);
+  };
+  if (shown) {
+    const { labels, names } = content[state.data];
+    for (let i = 0; i < codes.length; i += 2 * latent) {
+      ellipse(codes.subarray(i, i + latent), codes.subarray(i + latent, i + 2 * latent), COLOURS[labels[i / (2 * latent)]], 1.5, names[labels[i / (2 * latent)]]);
+    }
+  }
+  if (drawn && drawn.mean.length === latent) ellipse(drawn.mean, drawn.sigma, "#ffffff", 5, "");
+}
+
+function drawCurves() {
+  const canvas = at("curves"), ratio = 2, width = canvas.clientWidth || 560, height = 200;
+  [canvas.width, canvas.height] = [width * ratio, height * ratio];
+  const pen = canvas.getContext("2d"), style = getComputedStyle(document.body);
+  pen.scale(ratio, ratio);
+  pen.font = "12px system-ui, sans-serif";
+  const rows = curve.filter((row) => Number.isFinite(row.nll + row.kl));
+  if (rows.length < 2) return;
+  const totals = rows.map((row) => row.nll + row.kl).sort((a, b) => a - b), last = rows.at(-1);
+  const high = totals[Math.floor(0.97 * (totals.length - 1))], low = Math.min(totals[0] - 2 * Math.abs(last.kl) - 4, ...rows.map((row) => row.nll));
+  const x = (row) => 44 + (width - 56) * (row.seen / Math.max(last.seen, 1)), y = (value) => 8 + (height - 34) * clamp((high - value) / (high - low || 1), 0, 1);
+  const area = (upper, lower, colour) => {
+    pen.fillStyle = colour;
+    pen.beginPath();
+    rows.forEach((row, i) => (i ? pen.lineTo(x(row), y(upper(row))) : pen.moveTo(x(row), y(upper(row)))));
+    [...rows].reverse().forEach((row) => pen.lineTo(x(row), y(lower(row))));
+    pen.fill();
+  };
+  const line = (value, colour, dash = []) => {
+    const there = rows.filter((row) => Number.isFinite(value(row)));
+    pen.strokeStyle = colour; pen.lineWidth = 2; pen.setLineDash(dash);
+    pen.beginPath();
+    there.forEach((row, i) => (i ? pen.lineTo(x(row), y(value(row))) : pen.moveTo(x(row), y(value(row)))));
+    pen.stroke(); pen.setLineDash([]);
+  };
+  area((row) => row.nll, () => low, "#4e79a799");
+  area((row) => row.nll + row.kl, (row) => row.nll, "#f28e2b99");
+  line((row) => row.nll + row.kl, style.color);
+  line((row) => row.trainNll + row.trainKl, style.color, [3, 3]);
+  pen.fillStyle = "#b3261e"; // now and then, so no line: it would cross the others where they are steep
+  for (const row of rows.filter(({ logPx }) => Number.isFinite(logPx))) {
+    pen.beginPath();
+    pen.arc(x(row), y(-row.logPx), 3, 0, 2 * Math.PI);
+    pen.fill();
+  }
+  pen.fillStyle = style.color;
+  for (let i = 0; i <= 3; i += 1) pen.fillText((low + ((high - low) * i) / 3).toFixed(0), 4, y(low + ((high - low) * i) / 3) + 4);
+  pen.fillText(`${last.seen.toLocaleString("en")} images seen`, Math.max(44, width - 150), height - 6);
+  pen.fillText("nats an image", 44, height - 6);
+}
+
+const number = (value, digits = 1) => (Number.isFinite(value) ? value.toFixed(digits) : "not finite");
+
+function showNumbers() {
+  const rows = [
+    ["-ELBO of held-out images", `${number(-latest.elbo)} nats`],
+    ["reconstruction + KL", `${number(latest.nll)} + ${number(latest.kl)}`],
+    ["exact cost -log p(x)", Number.isFinite(lastExact()) ? `${number(-lastExact())} nats` : latest.perDimension.length === 2 ? "..." : "for two dimensions only"],
+    ["of training images, lately", latest.trainNll === undefined ? "" : `${number(latest.trainNll + latest.trainKl)} nats`],
+    ["seen", `${latest.seen.toLocaleString("en")} images, ${number(latest.epoch)} epochs, ${Math.round(latest.speed).toLocaleString("en")} a second`],
+  ];
+  at("numbers").replaceChildren(...rows.flatMap(([name, text]) => {
+    const [term, value] = [document.createElement("dt"), document.createElement("dd")];
+    [term.textContent, value.textContent] = [name, text];
+    return [term, value];
+  }));
+}
+
+const lastExactRow = () => curve.findLast((row) => Number.isFinite(row.logPx));
+const lastExact = () => lastExactRow()?.logPx;
+
+// What is off with the model, in a sentence, from what can be measured.
+function verdict() {
+  const { nll, kl, perDimension, seen, epoch } = latest;
+  if (!Number.isFinite(nll + kl)) return "The numbers are not finite: start again with a smaller learning rate, or without the mistake.";
+  if (seen < 2000) return "";
+  const collapsed = perDimension.filter((value) => value < 0.01).length;
+  if (kl < 0.1 * perDimension.length) return `Posterior collapse: the KL is ${kl.toFixed(3)} nats, so the decoder ignores the code.`;
+  if (collapsed) return `${collapsed} of ${perDimension.length} dimensions are not used: their KL is below 0.01 nats.`;
+  if (kl > 8 * perDimension.length) return `The KL is ${kl.toFixed(0)} nats: codes lie far from where the prior expects them, and draws from it will not be images.`;
+  if (epoch > 3 && latest.trainNll + latest.trainKl < nll + kl - 8) return "Held-out images cost more than training images: the model learns these by heart.";
+  return "Nothing is off.";
+}
+
+// ---- The point, and the pad ---------------------------------------------------------------------------------
+
+let point = [0, 0], decoding = false;
+
+async function decodePoint() {
+  at("marker").style.left = `${100 * toPlane(point[0])}%`;
+  at("marker").style.top = `${100 * (1 - toPlane(point[1]))}%`;
+  if (decoding || !latest) return;
+  decoding = true;
+  const code = new Array(latest.perDimension.length).fill(0);
+  point.slice(0, code.length).forEach((value, i) => { code[i] = value; });
+  const { pixels } = await ask({ do: "decode", codes: code });
+  decoding = false;
+  greyscale(pixels, 1, at("decoded"));
+  at("decoded-name").textContent = `decoded at (${point.map((value) => value.toFixed(2)).join(", ")})`;
+}
+
+function pointTo(event) {
+  const box = at("map").getBoundingClientRect();
+  point = [fromPlane((event.clientX - box.left) / box.width), fromPlane(1 - (event.clientY - box.top) / box.height)];
+  decodePoint();
+}
+
+const ink = new Float32Array(SIDE * SIDE);
+let stroke = null;
+
+function padPoint(event) {
+  const box = at("pad").getBoundingClientRect();
+  return [((event.clientX - box.left) / box.width) * SIDE, ((event.clientY - box.top) / box.height) * SIDE];
+}
+
+function inkLine([x0, y0], [x1, y1]) {
+  const steps = Math.ceil(Math.hypot(x1 - x0, y1 - y0) * 4) + 1;
+  for (let i = 0; i <= steps; i += 1) {
+    const x = x0 + ((x1 - x0) * i) / steps, y = y0 + ((y1 - y0) * i) / steps;
+    for (let py = Math.floor(y - 2); py <= y + 2; py += 1) {
+      for (let px = Math.floor(x - 2); px <= x + 2; px += 1) {
+        if (px < 0 || py < 0 || px >= SIDE || py >= SIDE) continue;
+        ink[py * SIDE + px] = Math.max(ink[py * SIDE + px], clamp(1.9 - Math.hypot(px + 0.5 - x, py + 0.5 - y), 0, 1));
+      }
+    }
+  }
+}
+
+// The drawing as the data has its digits: 20 pixels high or wide, its mass in the middle, and for digits black and white.
+function drawing28() {
+  let [left, right, top, bottom] = [SIDE, -1, SIDE, -1];
+  ink.forEach((value, i) => {
+    if (value < 0.3) return;
+    const x = i % SIDE, y = Math.floor(i / SIDE);
+    [left, right, top, bottom] = [Math.min(left, x), Math.max(right, x), Math.min(top, y), Math.max(bottom, y)];
+  });
+  if (right < 0) return null;
+  const scale = Math.max(right - left + 1, bottom - top + 1) / 20, sample = (x, y) => {
+    const fx = Math.floor(x), fy = Math.floor(y), value = (i, j) => (i < 0 || j < 0 || i >= SIDE || j >= SIDE ? 0 : ink[j * SIDE + i]);
+    const [a, b] = [x - fx, y - fy];
+    return (1 - b) * ((1 - a) * value(fx, fy) + a * value(fx + 1, fy)) + b * ((1 - a) * value(fx, fy + 1) + a * value(fx + 1, fy + 1));
+  };
+  const middle = [(left + right) / 2, (top + bottom) / 2], boxed = new Float32Array(SIDE * SIDE);
+  let mass = 0, mx = 0, my = 0;
+  boxed.forEach((_, i) => {
+    const x = i % SIDE, y = Math.floor(i / SIDE), value = sample(middle[0] + (x - 13.5) * scale, middle[1] + (y - 13.5) * scale);
+    boxed[i] = value; mass += value; mx += value * x; my += value * y;
+  });
+  const [dx, dy] = [Math.round(mx / mass - 13.5), Math.round(my / mass - 13.5)], bytes = new Uint8Array(SIDE * SIDE);
+  bytes.forEach((_, i) => {
+    const x = (i % SIDE) + dx, y = Math.floor(i / SIDE) + dy;
+    const value = x < 0 || y < 0 || x >= SIDE || y >= SIDE ? 0 : boxed[y * SIDE + x];
+    bytes[i] = state.data === "digits" ? 255 * (value >= 0.5) : 255 * value;
+  });
+  return bytes;
+}
+
+async function encodeDrawing() {
+  greyscale(Uint8ClampedArray.from(ink, (value) => 255 * value), 1, at("pad"));
+  const image = drawing28();
+  if (!image || !latest) { drawn = null; drawCodes(true); return; }
+  drawn = await ask({ do: "encode", image });
+  point = [drawn.mean[0], drawn.mean[1] ?? 0];
+  greyscale(drawn.pixels, 1, at("decoded"));
+  at("status").textContent = `your drawing lies at (${drawn.mean.slice(0, 2).map((value) => value.toFixed(2)).join(", ")}), spread ${drawn.sigma[0].toFixed(2)}`;
+  drawCodes(true);
+  decodePoint();
+}
+
+// ---- Wiring ------------------------------------------------------------------------------------------------
+
+function press(button, on) { at(button).setAttribute("aria-pressed", String(on)); }
+
+function wire() {
+  for (const name of Object.keys(SETTINGS)) at(SETTINGS[name].live ? "live" : "fixed").append(control(name));
+  EXPERIMENTS.forEach(({ name }, i) => at("experiment").add(new Option(name, i)));
+  at("experiment").addEventListener("input", ({ target }) => choose(EXPERIMENTS[target.value]));
+  at("play").addEventListener("click", () => {
+    const on = at("play").getAttribute("aria-pressed") !== "true";
+    press("play", on);
+    at("play").textContent = on ? "Pause" : "Play";
+    tell(on ? { do: "play", steps: 0 } : { do: "pause" });
+  });
+  at("step").addEventListener("click", () => tell({ do: "play", steps: 1 }));
+  at("epoch").addEventListener("click", () => tell({ do: "epoch" }));
+  at("slow").addEventListener("click", () => {
+    const on = at("slow").getAttribute("aria-pressed") !== "true";
+    press("slow", on);
+    tell({ do: "slow", on });
+  });
+  at("restart").addEventListener("click", start);
+  at("link").addEventListener("click", async () => {
+    remember();
+    try { await navigator.clipboard.writeText(location.href); at("status").textContent = "copied"; } catch { at("status").textContent = "the address is the link"; }
+  });
+  at("frame").addEventListener("input", draw);
+  at("show-codes").addEventListener("input", draw);
+  at("map").addEventListener("pointerdown", (event) => { at("map").setPointerCapture(event.pointerId); pointTo(event); });
+  at("map").addEventListener("pointermove", (event) => { if (event.buttons) pointTo(event); });
+  at("map").addEventListener("keydown", (event) => {
+    const move = { ArrowLeft: [-0.1, 0], ArrowRight: [0.1, 0], ArrowUp: [0, 0.1], ArrowDown: [0, -0.1] }[event.key];
+    if (!move) return;
+    event.preventDefault();
+    point = point.map((value, i) => clamp(value + move[i], -2.3, 2.3));
+    decodePoint();
+  });
+  at("pad").addEventListener("pointerdown", (event) => { at("pad").setPointerCapture(event.pointerId); stroke = padPoint(event); inkLine(stroke, stroke); encodeDrawing(); });
+  at("pad").addEventListener("pointermove", (event) => {
+    if (!stroke || !event.buttons) return;
+    const next = padPoint(event);
+    inkLine(stroke, next);
+    stroke = next;
+    encodeDrawing();
+  });
+  at("pad").addEventListener("pointerup", () => { stroke = null; });
+  at("clear").addEventListener("click", () => { ink.fill(0); at("status").textContent = ""; encodeDrawing(); });
+  at("learn-it").addEventListener("click", () => {
+    const image = drawing28();
+    if (!image) { at("status").textContent = "draw something first"; return; }
+    tell({ do: "add", image, copies: 40 });
+    at("status").textContent = "40 copies of your drawing join the training images";
+  });
+}
+
+function choose({ set, text }) {
+  for (const [name, setting] of Object.entries(SETTINGS)) state[name] = set[name] ?? setting.start;
+  at("story").textContent = text;
+  showSettings();
+  remember();
+  start();
+}
+
+// Deflated and packed images of the page, to bytes 0..255: one bit or four bits a pixel.
+async function unpackImages({ packed, bits }) {
+  const stream = new Blob([Uint8Array.from(atob(packed), (c) => c.charCodeAt(0))]).stream().pipeThrough(new DecompressionStream("deflate"));
+  const bytes = new Uint8Array(await new Response(stream).arrayBuffer()), each = 8 / bits, most = 2 ** bits - 1;
+  const pixels = new Uint8Array(bytes.length * each);
+  for (let i = 0; i < pixels.length; i += 1) pixels[i] = Math.round((255 * ((bytes[Math.floor(i / each)] >> (8 - bits * (1 + (i % each)))) & most)) / most);
+  return pixels;
+}
+
+async function main() {
+  open();
+  wire();
+  fromAddress();
+  showSettings();
+  at("story").textContent = EXPERIMENTS[0].text;
+  greyscale(new Uint8ClampedArray(SIDE * SIDE), 1, at("pad"));
+  for (const name of [state.data, ...Object.keys(content).filter((other) => other !== state.data)]) {
+    const [train, test] = await Promise.all([unpackImages(content[name].train), unpackImages(content[name].test)]);
+    tell({ do: "data", name, pixels: SIDE * SIDE, train, test });
+    if (name === state.data) start();
+  }
+}
+
+globalThis.lab = {
+  state: () => latest && {
+    step: latest.step, images: latest.seen, nll: latest.nll, kl: latest.kl, elbo: latest.elbo, log_px: lastExact() ?? null,
+    elbo_at_log_px: lastExactRow() ? -(lastExactRow().nll + lastExactRow().kl) : null, kl_per_dimension: [...latest.perDimension],
+    playing: latest.playing, beta: latest.settings.beta, images_a_second: latest.speed, verdict: verdict(), settings: { ...state }, point: [...point],
+    drawing: drawn && { mean: drawn.mean, sigma: drawn.sigma },
+  },
+};
+main();
