@@ -63,13 +63,14 @@ def encoder(network: Callable[..., Any], latent_dim: int = 2, image_shape: tuple
         values = _values(result, (40, 2 * latent_dim), "(B, 2 D)")
         if np.allclose(values, values[:1], atol=1e-6):
             raise Off("every image gets the same code: does the input reach the last layer?")
-        if values.min() >= 0 and values.max() <= 1:
+        signed = rng.standard_normal((2, 5, *image_shape)).astype(np.float32)  # a relu shows itself below 0
+        far = as_array(network(tf.constant(1000.0 * np.concatenate([x, *signed]))))
+        if min(values.min(), far.min()) >= 0 and max(values.max(), far.max()) <= 1:
             raise Off("all values lie between 0 and 1: no sigmoid or softmax at the end, codes may be negative.")
-        if values.min() >= 0:
+        if min(values.min(), far.min()) >= 0:
             raise Off("no value is negative: no relu or softplus at the end, codes and log-variances may be negative.")
         if np.abs(values).max() <= 1 and _saturates(network, x):
             raise Off("all values lie between -1 and 1: no tanh at the end, a code may lie anywhere.")
-        signed = rng.standard_normal((2, 5, *image_shape)).astype(np.float32)  # a relu shows itself below 0
         if _is_linear(network, *signed):
             raise Off("it is a linear map: put a nonlinearity between the layers.")
         return "Images go to means and log-variances."
