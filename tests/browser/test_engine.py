@@ -5,6 +5,7 @@ import pytest
 
 from tests.conftest import ROOT
 from vae_lib.backend import keras, tf
+from vae_lib.losses import bernoulli_nll, gaussian_kl
 
 pytestmark = pytest.mark.browser
 
@@ -174,3 +175,48 @@ def test_log_px_and_the_terms_of_the_bound(engine, likelihood):
     np.testing.assert_allclose(
         found["kl"], 0.5 * (np.square(mean) + np.exp(log_var) - 1 - log_var).sum(axis=1), atol=1e-4
     )
+
+
+def test_two_hundred_steps_are_those_of_tensorflow(engine):
+    """From the same weights, on the same images and noise, both networks stay together."""
+    keras.utils.set_random_seed(0)
+    dense, rng = keras.layers.Dense, np.random.default_rng(2)
+    encoder = keras.Sequential([keras.Input((INPUTS,)), dense(HIDDEN, "gelu"), dense(2 * LATENT)])
+    decoder = keras.Sequential([keras.Input((LATENT,)), dense(HIDDEN, "gelu"), dense(INPUTS)])
+    weights = encoder.trainable_variables + decoder.trainable_variables
+    optimizer = keras.optimizers.Adam(3e-3)
+    optimizer.build(weights)
+    layers = [layer for network in (encoder, decoder) for layer in network.layers]
+    start = flat([layer.kernel.numpy().T for layer in layers], [layer.bias.numpy() for layer in layers], 0.0)
+    mixture = rng.random((5, INPUTS))  # five kinds of images
+    x = np.float32(rng.random((200, IMAGES, INPUTS)) < mixture[rng.integers(0, 5, (200, IMAGES))])
+    noise = rng.standard_normal((200, IMAGES, LATENT)).astype(np.float32)
+
+    @tf.function
+    def step(x, noise):
+        with tf.GradientTape() as tape:
+            z_mean, z_log_var = tf.split(encoder(x), 2, axis=1)
+            loss = tf.reduce_mean(
+                bernoulli_nll(x, decoder(z_mean + tf.exp(0.5 * z_log_var) * noise)) + gaussian_kl(z_mean, z_log_var)
+            )
+        optimizer.apply(tape.gradient(loss, weights), weights)
+        return loss
+
+    theirs = [float(step(tf.constant(a), tf.constant(b))) for a, b in zip(x, noise, strict=True)]
+    ours = engine.evaluate(
+        """c => {
+          const net = new Net({...c, rows: c.batch});
+          net.values.set(c.values);
+          return c.x.map((x, i) => {
+            net.x.set(x);
+            const {nll, kl} = net.differentiate(c.batch, c.images, Float32Array.from(c.noise[i]));
+            net.update(3e-3);
+            return nll + kl;
+          });
+        }""",
+        SIZES
+        | {"values": start.tolist(), "x": [padded(a, (BATCH, WIDTH)).ravel().tolist() for a in x]}
+        | {"noise": [padded(a, (BATCH, DIM)).ravel().tolist() for a in noise]},
+    )
+    assert np.mean(theirs[-20:]) < np.mean(theirs[:20]) - 0.5
+    np.testing.assert_allclose(ours, theirs, atol=0.01)

@@ -91,6 +91,8 @@ function fromAddress() {
 
 let receive = null, worker = null, latest = null, curve = [], frames = [], questions = 0;
 const waiting = new Map();
+let point = [0, 0]; // the code under the ring
+let drawn = null; // the code of the visitor's drawing
 
 function tell(message) { if (worker) worker.postMessage(message); else receive(message); }
 
@@ -127,8 +129,31 @@ function heard(message) {
   }
 }
 
+// A slider for each dimension after the second: it moves the plane through the others, and the point with it.
+function showOthers() {
+  point = Array.from({ length: Math.max(2, state.latent) }, (_, i) => point[i] ?? 0);
+  at("others").replaceChildren(...point.slice(2).map((_, i) => {
+    const row = document.createElement("div"), name = `z${i + 3}`;
+    row.className = "slider";
+    row.innerHTML = `<label for="${name}">${name}</label><input id="${name}" type="range" min="-2.5" max="2.5" step="0.1"><output for="${name}"></output>`;
+    row.querySelector("input").addEventListener("input", ({ target }) => { point[i + 2] = Number(target.value); placeOthers(); decodePoint(); });
+    return row;
+  }));
+  placeOthers();
+}
+
+function placeOthers() {
+  point.slice(2).forEach((value, i) => {
+    const row = at(`z${i + 3}`);
+    row.value = value;
+    row.nextElementSibling.textContent = value.toFixed(1);
+  });
+  if (point.length > 2 && latest?.perDimension.length === point.length) tell({ do: "at", others: point.slice(2) });
+}
+
 function start() {
-  curve = []; frames = [];
+  curve = []; frames = []; point = [0, 0]; drawn = null;
+  showOthers();
   tell({ do: "start", settings: state });
   if (at("play").getAttribute("aria-pressed") === "true") tell({ do: "play", steps: 0 });
 }
@@ -191,8 +216,6 @@ function quantile(p) {
   while (high - low > 1e-6) { const middle = (low + high) / 2; if (cdf(middle) < p) low = middle; else high = middle; }
   return (low + high) / 2;
 }
-
-let drawn = null; // the code of the visitor's drawing
 
 function drawCodes(now) {
   const canvas = at("codes"), { codes } = latest, latent = latest.perDimension.length, size = 784;
@@ -302,24 +325,24 @@ function verdict() {
 
 // ---- The point, and the pad ---------------------------------------------------------------------------------
 
-let point = [0, 0], decoding = false;
+let decoding = false, stale = false;
 
 async function decodePoint() {
   at("marker").style.left = `${100 * toPlane(point[0])}%`;
   at("marker").style.top = `${100 * (1 - toPlane(point[1]))}%`;
-  if (decoding || !latest) return;
-  decoding = true;
-  const code = new Array(latest.perDimension.length).fill(0);
-  point.slice(0, code.length).forEach((value, i) => { code[i] = value; });
+  if (decoding || !latest) { stale = true; return; }
+  [decoding, stale] = [true, false];
+  const code = point.slice(0, latest.perDimension.length);
   const { pixels } = await ask({ do: "decode", codes: code });
   decoding = false;
+  if (stale) decodePoint(); // the point has moved meanwhile
   greyscale(pixels, 1, at("decoded"));
-  at("decoded-name").textContent = `decoded at (${point.map((value) => value.toFixed(2)).join(", ")})`;
+  at("decoded-name").textContent = `decoded at (${code.map((value) => value.toFixed(2)).join(", ")})`;
 }
 
 function pointTo(event) {
   const box = at("map").getBoundingClientRect();
-  point = [fromPlane((event.clientX - box.left) / box.width), fromPlane(1 - (event.clientY - box.top) / box.height)];
+  [point[0], point[1]] = [fromPlane((event.clientX - box.left) / box.width), fromPlane(1 - (event.clientY - box.top) / box.height)];
   decodePoint();
 }
 
@@ -378,7 +401,8 @@ async function encodeDrawing() {
   const image = drawing28();
   if (!image || !latest) { drawn = null; drawCodes(true); return; }
   drawn = await ask({ do: "encode", image });
-  point = [drawn.mean[0], drawn.mean[1] ?? 0];
+  drawn.mean.forEach((value, i) => { point[i] = value; });
+  placeOthers();
   greyscale(drawn.pixels, 1, at("decoded"));
   at("status").textContent = `your drawing lies at (${drawn.mean.slice(0, 2).map((value) => value.toFixed(2)).join(", ")}), spread ${drawn.sigma[0].toFixed(2)}`;
   drawCodes(true);
@@ -419,7 +443,7 @@ function wire() {
     const move = { ArrowLeft: [-0.1, 0], ArrowRight: [0.1, 0], ArrowUp: [0, 0.1], ArrowDown: [0, -0.1] }[event.key];
     if (!move) return;
     event.preventDefault();
-    point = point.map((value, i) => clamp(value + move[i], -2.3, 2.3));
+    [point[0], point[1]] = move.map((value, i) => clamp(point[i] + value, -2.3, 2.3));
     decodePoint();
   });
   at("pad").addEventListener("pointerdown", (event) => { at("pad").setPointerCapture(event.pointerId); stroke = padPoint(event); inkLine(stroke, stroke); encodeDrawing(); });

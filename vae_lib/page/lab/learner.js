@@ -124,8 +124,8 @@ class Learner {
   }
 
   // Codes of `side` by `side` points of the plane of the first two dimensions, equal steps of the prior's probability;
-  // the first row is the top one, where the second number is largest.
-  plane(side) {
+  // the first row is the top one, where the second number is largest. `others` are the further numbers, 0 where not given.
+  plane(side, others = []) {
     const { latent } = this.net, codes = new Float32Array(side * side * latent);
     const axis = Array.from({ length: side }, (_, i) => normalQuantile(PLANE_END + (1 - 2 * PLANE_END) * (i / (side - 1))));
     for (let row = 0; row < side; row += 1) {
@@ -133,6 +133,7 @@ class Learner {
         const at = (row * side + column) * latent;
         codes[at] = axis[column];
         if (latent > 1) codes[at + 1] = axis[side - 1 - row];
+        for (let d = 2; d < latent; d += 1) codes[at + d] = others[d - 2] ?? 0;
       }
     }
     return codes;

@@ -8,13 +8,14 @@ const TILES = 14, INTEGRAL = 56, RECONSTRUCTED = 6;
 function startLesson(post, again) {
   let learner = null, playing = false, left = 0, reported = 0, integrated = 0, since = 0, seconds = 0, speed = 0, slow = false;
   const sets = {};
+  let others = []; // where the plane lies in the dimensions after the second
 
   function report() {
     const now = performance.now(), { net } = learner, { pixels } = learner.data;
     const exact = net.latent === 2 && (now - integrated > EXACT || !playing) ? INTEGRAL : 0;
     if (exact) integrated = now;
     const numbers = learner.numbers({ exact }), codes = learner.codes();
-    const plane = learner.decode(learner.plane(net.latent === 1 ? TILES * TILES : TILES));
+    const plane = learner.decode(learner.plane(TILES, others));
     const means = new Float32Array(RECONSTRUCTED * net.latent), every = Math.floor(learner.held / RECONSTRUCTED);
     const images = new Uint8ClampedArray(RECONSTRUCTED * pixels);
     for (let i = 0; i < RECONSTRUCTED; i += 1) {
@@ -65,13 +66,14 @@ function startLesson(post, again) {
     data({ name, ...set }) { sets[name] = set; },
     start({ settings }) {
       learner = new Learner(sets[settings.data], settings);
-      [integrated, since, seconds, speed] = [-Infinity, 0, 0, 0];
+      [integrated, since, seconds, speed, others] = [-Infinity, 0, 0, 0, []];
       report();
     },
     set({ settings }) { learner.change(settings); if (!playing) report(); },
     play({ steps }) { play(steps); },
     epoch() { play(Math.ceil(learner.images / learner.settings.batch)); },
     slow({ on }) { slow = on; },
+    at(message) { others = message.others; if (!playing) report(); },
     pause() { playing = false; report(); },
     decode({ id, codes }) { post({ type: "decoded", id, pixels: learner.decode(Float32Array.from(codes)) }); },
     encode({ id, image }) {
