@@ -28,10 +28,11 @@ def visit(browser, address):
     """Opens the page offline; every request and every complaint of it is kept."""
     contexts, asked, complaints = [], [], []
 
-    def open_page(fragment="", **options):
+    def open_page(fragment="", before="", **options):
         context = browser.new_context(**({"viewport": DESKTOP} | options), offline=True)
         contexts.append(context)
         page = context.new_page()
+        page.add_init_script(before)
         page.on("request", lambda request: asked.append(request.url))
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -222,6 +223,12 @@ def test_one_dimension_and_many(visit):
     page.wait_for_timeout(500)
     assert page.evaluate("Array.from(latest.plane)") != before
     assert page.locator("#decoded-name").inner_text().count(",") == 4
+
+
+def test_without_workers_the_page_itself_learns(visit):
+    page = visit(before="delete window.Worker")
+    assert page.evaluate("worker === null")
+    assert learn(page, 8000)["elbo"] > -230
 
 
 def test_only_the_encoder_learns(visit):

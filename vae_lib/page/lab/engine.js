@@ -357,12 +357,14 @@ class Net {
   }
 }
 
-// The standard normal's quantile, by bisection of its distribution function.
+const normalCdf = (x) => 0.5 * (1 + erfWith(x * Math.SQRT1_2, Math.exp(-0.5 * x * x)));
+
+// The standard normal's quantile, by bisection.
 function normalQuantile(p) {
   let low = -8, high = 8;
   while (high - low > 1e-9) {
-    const middle = (low + high) / 2, e = Math.exp(-0.5 * middle * middle);
-    if (0.5 * (1 + erfWith(middle * Math.SQRT1_2, e)) < p) low = middle; else high = middle;
+    const middle = (low + high) / 2;
+    if (normalCdf(middle) < p) low = middle; else high = middle;
   }
   return (low + high) / 2;
 }

@@ -3,7 +3,7 @@
 const at = (id) => document.getElementById(id);
 const content = JSON.parse(at("content").textContent);
 const clamp = (x, low, high) => Math.min(Math.max(x, low), high);
-const SIDE = 28, TILES = 14, FRAMES = 60, PRIOR_END = 0.01;
+const FRAMES = 60;
 const COLOURS = ["#4e79a7", "#f28e2b", "#e15759", "#76b7b2", "#59a14f", "#edc948", "#b07aa1", "#ff9da7", "#9c755f", "#d4d4d4"];
 
 // ---- Settings ----------------------------------------------------------------------------------------------
@@ -103,14 +103,10 @@ function ask(message) {
 }
 
 function open() {
-  const source = at("engine").textContent;
   try {
-    worker = new Worker(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
+    worker = new Worker(URL.createObjectURL(new Blob([at("engine").textContent], { type: "text/javascript" })));
     worker.onmessage = ({ data }) => heard(data);
   } catch { // no worker here: the page itself learns, in slices
-    const script = document.createElement("script");
-    script.textContent = source;
-    document.head.append(script);
     receive = startLesson(heard, (turn, wait) => setTimeout(turn, Math.max(wait, 4)));
   }
 }
@@ -200,22 +196,10 @@ function draw() {
   decodePoint();
 }
 
-const toShare = (z) => (cdf(z) - PRIOR_END) / (1 - 2 * PRIOR_END);
+const toShare = (z) => (normalCdf(z) - PLANE_END) / (1 - 2 * PLANE_END);
 // The middle of the first tile lies at the first quantile, that of the last one at the last.
 const toPlane = (z) => (0.5 + clamp(toShare(z), 0, 1) * (TILES - 1)) / TILES;
-const fromPlane = (share) => quantile(PRIOR_END + (1 - 2 * PRIOR_END) * clamp((share * TILES - 0.5) / (TILES - 1), 0, 1));
-
-function cdf(x) {
-  const t = 1 / (1 + 0.3275911 * Math.abs(x) * Math.SQRT1_2);
-  const p = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429)))) * Math.exp(-0.5 * x * x);
-  return x < 0 ? 0.5 * p : 1 - 0.5 * p;
-}
-
-function quantile(p) {
-  let low = -6, high = 6;
-  while (high - low > 1e-6) { const middle = (low + high) / 2; if (cdf(middle) < p) low = middle; else high = middle; }
-  return (low + high) / 2;
-}
+const fromPlane = (share) => normalQuantile(PLANE_END + (1 - 2 * PLANE_END) * clamp((share * TILES - 0.5) / (TILES - 1), 0, 1));
 
 function drawCodes(now) {
   const canvas = at("codes"), { codes } = latest, latent = latest.perDimension.length, size = 784;

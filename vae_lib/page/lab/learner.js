@@ -1,6 +1,6 @@
 // A training: data, a model, the settings that may change while it learns, and what is to be seen of it.
 
-const SIDE = 28;
+const SIDE = 28; // pixels along an image
 const HELD_OUT = 200; // images that nothing learns from, and that all curves are measured on
 const PLANE_END = 0.01; // share of the prior beyond each end of the plane
 
