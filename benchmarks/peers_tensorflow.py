@@ -77,11 +77,12 @@ def make_fit(images: np.ndarray, batch: int, textbook: bool):
 def make_vae(textbook: bool, latent_dim: int = 2, side: int = 28, **settings) -> VAE:
     """This project's model, with the textbook's networks in place of its own if asked for."""
     if textbook:
-        settings["encoder"], settings["decoder"] = textbook_networks(latent_dim, side)
+        numbers = 2 if settings.get("likelihood") == "discretized_logistic" else 1  # that describe a pixel
+        settings["encoder"], settings["decoder"] = textbook_networks(latent_dim, side, numbers)
     return VAE(latent_dim, image_shape=(side, side, 1), **settings)
 
 
-def textbook_networks(latent_dim: int = 2, side: int = 28):
+def textbook_networks(latent_dim: int = 2, side: int = 28, numbers: int = 1):
     """The encoder and decoder of the TensorFlow CVAE tutorial's recipe: two strided convolutions each way."""
     layers = keras.layers
     encoder = keras.Sequential([
@@ -97,6 +98,6 @@ def textbook_networks(latent_dim: int = 2, side: int = 28):
         layers.Reshape((side // 4, side // 4, 32)),
         layers.Conv2DTranspose(64, 3, 2, "same", activation="relu"),
         layers.Conv2DTranspose(32, 3, 2, "same", activation="relu"),
-        layers.Conv2DTranspose(1, 3, 1, "same"),
+        layers.Conv2DTranspose(numbers, 3, 1, "same"),
     ])  # fmt: skip
     return encoder, decoder

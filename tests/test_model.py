@@ -31,7 +31,7 @@ def test_every_size_comes_back_as_asked(im_dim, latent_dim):
 def test_any_batch_size_and_an_unknown_one(batch):
     vae = small_vae()
     images = random_images(batch)
-    for terms in (vae.elbo_of_bytes(tf.constant(images), tf.constant([0, 0])), vae.elbo_arrays(images)):
+    for terms in (vae.elbo_of_bytes(images, *vae.image_noise(images, 0)), vae.elbo_arrays(images)):
         assert [part.shape for part in terms] == [(batch,)] * 3
     function = tf.function(vae.reconstruct, input_signature=[tf.TensorSpec([None, 28, 28, 1])])
     assert function(tf.zeros([batch, 28, 28, 1])).shape == (batch, 28, 28, 1)
@@ -56,11 +56,11 @@ def test_colour_images():
 def test_the_elbo_is_minus_reconstruction_and_kl_under_each_likelihood(likelihood, binarize):
     vae = small_vae(likelihood=likelihood, binarize=binarize)
     images = random_images(6)
-    terms = vae.elbo_of_bytes(images, tf.constant([1, 2]))
+    terms = vae.elbo_of_bytes(images, *vae.image_noise(images, 1))
     np.testing.assert_allclose(terms.elbo, -(terms.nll + terms.kl), rtol=1e-6)
-    again = vae.elbo_of_bytes(images, tf.constant([1, 2]))
+    again = vae.elbo_of_bytes(images, *vae.image_noise(images, 1))
     np.testing.assert_array_equal(terms.nll, again.nll)
-    assert (terms.nll != vae.elbo_of_bytes(images, tf.constant([1, 3])).nll).numpy().all()
+    assert (terms.nll != vae.elbo_of_bytes(images, *vae.image_noise(images, 2)).nll).numpy().all()
     assert (terms.kl >= 0).numpy().all()
     decoded = vae.decode(tf.random.stateless_normal([100, 2], [0, 0]) * 5).numpy()
     assert decoded.min() >= 0
@@ -109,6 +109,32 @@ def test_dynamic_binarization_is_independent_of_the_sampling_noise():
     epsilon, uniform = vae.noise(100, tf.constant([0, 0]))
     correlation = np.corrcoef(np.ravel(epsilon), np.ravel(uniform))[0, 1]
     assert abs(correlation) < 4 / np.sqrt(100 * 28 * 28)
+
+
+@pytest.mark.parametrize("settings", [{"binarize": "dynamic"}, {"likelihood": "gaussian"}, {}])
+def test_neither_code_nor_elbo_of_an_image_depends_on_its_neighbours(settings):
+    vae, images = small_vae(**settings), random_images(7)
+    whole, alone = (vae.encode_arrays(part).z_mean for part in (images, images[5:6]))
+    np.testing.assert_allclose(alone[0], whole[5], atol=1e-6)
+    np.testing.assert_allclose(vae.encode_arrays(images[::-1], batch_size=2).z_mean[1], whole[5], atol=1e-6)
+    elbos = vae.elbo_arrays(images, batch_size=3).elbo
+    np.testing.assert_allclose(vae.elbo_arrays(images[5:6]).elbo[0], elbos[5], rtol=1e-5)
+    np.testing.assert_array_equal(vae.prepare_arrays(images)[5], vae.prepare_arrays(images[5:6])[0])
+    assert not np.allclose(vae.elbo_arrays(images, seed=1).elbo, elbos, rtol=1e-6)
+
+
+def test_an_images_noise_has_the_moments_that_it_should_have_and_differs_between_images():
+    vae = small_vae(latent_dim=500, binarize="dynamic")
+    epsilon, uniform = vae.image_noise(random_images(20), 3)
+    assert abs(epsilon.mean()) < 0.05
+    assert abs(epsilon.std() - 1) < 0.05
+    assert abs(uniform.mean() - 0.5) < 0.01
+    assert abs(uniform.std() - 12**-0.5) < 0.01
+    correlations = np.corrcoef(epsilon) - np.eye(20)
+    assert np.abs(correlations).max() < 0.25
+    same, _ = vae.image_noise(random_images(20), 3)
+    np.testing.assert_array_equal(same, epsilon)
+    assert vae.image_noise(random_images(1), 4)[0][0, 0] != epsilon[0, 0]
 
 
 def test_weights_follow_from_the_seed_alone():

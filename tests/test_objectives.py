@@ -97,7 +97,7 @@ def test_numpy_finds_the_same_elbo(channels):
         weight.assign(2.0 * weight)
     images = random_images(6, 16, channels)
     images[0], images[1] = 0, 255
-    epsilon, _ = vae.noise(6, tf.constant([3, 0]))
+    epsilon, _ = vae.image_noise(images, 3)
     nll, kl = numpy_vae.elbo(vae, images, epsilon)
     found = vae.elbo_arrays(images, seed=3)
     np.testing.assert_allclose(found.nll, nll, rtol=1e-5)
@@ -138,7 +138,7 @@ def test_a_shifted_grid_covers_the_prior_evenly():
 def test_the_marginal_objective_is_log_px_and_its_gradient(settings):
     vae = VAE(2, **TINY, **settings)
     images = random_images(6, 8)
-    _, uniform = vae.noise(6, tf.constant([0, 0]))
+    _, uniform = vae.image_noise(images, 0)
     batch = Batch(images, np.full(6, 1 / 6, np.float32), None, uniform, shift=tf.constant([0.5, 0.5]))
     gradients, numbers = marginal_gradients(vae, batch, 64, 2)
     exact = marginal.exact_log_px(vae, np.asarray(vae.prepare(images, uniform))).log_px

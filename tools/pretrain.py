@@ -12,16 +12,17 @@ import sys
 from vae_lib.errors import UserError
 from vae_lib.runs.places import find_unfinished
 
-FACES = "--data faces --im-dim 64"
+GREY = "--match-prior --beta-start 30"
+FACES = f"--data faces --im-dim 64 --batch-size 25 --hidden-units 384 --mirror {GREY}"
 DYNAMIC = "--data mnist --binarize dynamic"
 RECIPES = {
     "mnist_2": "--data mnist -l 2 --epochs 40 --batch-size 100 --hidden-units 512 --encoder-layers 2 --augment-encoder",
     "mnist_2_exact": "--data mnist -l 2 --objective marginal --grid-side 72 --epochs 40 --batch-size 500 "
     "--learning-rate 0.0025 --hidden-units 512",
-    "fashion_mnist_2": "--data fashion_mnist -l 2 --epochs 30",
-    "faces_2": f"{FACES} -l 2 --epochs 30 --augment-encoder --batch-size 25",
-    "faces_6": f"{FACES} -l 6 --epochs 18 --batch-size 20 --augment-encoder",
-    "faces_10": f"{FACES} -l 10 --epochs 14 --batch-size 25 --augment-encoder",
+    "fashion_mnist_2": f"--data fashion_mnist -l 2 --epochs 30 {GREY}",
+    "faces_2": f"{FACES} -l 2 --epochs 40",
+    "faces_6": f"{FACES} -l 6 --epochs 40 --weight-decay 0.3",
+    "faces_10": f"{FACES} -l 10 --epochs 70 --weight-decay 0.3",
     "mnist_dynamic_2": f"{DYNAMIC} -l 2 --epochs 60 --batch-size 100 --hidden-units 320 --learning-rate 0.002",
     "mnist_dynamic_20": f"{DYNAMIC} -l 20 --epochs 40 --batch-size 100 --num-filters 64",
 }

@@ -21,7 +21,8 @@ INFERENCES = ("encoder", "grid")
 OBJECTIVES = ("elbo", "marginal")
 
 # What each data set uses unless told otherwise; pickles/README.md holds the measurements behind it.
-DEFAULT_LIKELIHOOD = {"mnist": "bernoulli", "fashion_mnist": "continuous_bernoulli"}  # others: gaussian
+DEFAULT_LIKELIHOOD = {"mnist": "bernoulli"}  # others: GREY_LIKELIHOOD
+GREY_LIKELIHOOD = "discretized_logistic"
 GREY_BETA_START = 20.0  # times beta
 MAX_SEED = 2**31 - 1
 EVALUATION_SEED = 20  # of the noise with which images are encoded and measured
@@ -240,7 +241,7 @@ class RunConfig:
                 raise UserError(f"{name} must be of type int, not {value!r}.")
             check_range(name, int(value), low, high)
         if settings.get("likelihood") is None and isinstance(data, str):
-            settings["likelihood"] = DEFAULT_LIKELIHOOD.get(data, "gaussian")
+            settings["likelihood"] = DEFAULT_LIKELIHOOD.get(data, GREY_LIKELIHOOD)
         named = {FLAT_NAMES.get(name, name): value for name, value in settings.items()}
         parts: list[dict[str, Any]] = []
         for part in (ModelConfig, TrainingConfig, DataConfig):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 import re
 from typing import Any, NamedTuple
@@ -309,9 +310,24 @@ class VAE(keras.Model):
         other = tf.random.experimental.stateless_fold_in(seed, 1)  # independent of epsilon
         return epsilon, tf.random.stateless_uniform([batch, *c.image_shape], other)
 
-    def elbo_of_bytes(self, images: tf.Tensor, seed: tf.Tensor) -> Elbo:
-        """`elbo` of (B, H, W, C) uint8 images, prepared and with noise drawn from ``seed``."""
-        epsilon, uniform = self.noise(tf.shape(images)[0], seed)
+    def image_noise(self, images: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """`noise` for uint8 images (B, H, W, C), that of each a function of ``seed`` and its own bytes alone.
+
+        So neither its code nor its ELBO depends on which images it is measured with.
+        """
+        c = self.config
+        epsilon = np.empty([len(images), c.latent_dim], np.float32)
+        uniform = np.empty(images.shape, np.float32) if c.needs_pixel_noise else None
+        for i, image in enumerate(np.ascontiguousarray(images)):
+            key = hashlib.blake2b(image.data, digest_size=16, key=seed.to_bytes(8)).digest()
+            draws = np.random.Generator(np.random.Philox(key=int.from_bytes(key)))
+            draws.standard_normal(dtype=np.float32, out=epsilon[i])
+            if uniform is not None:
+                draws.random(dtype=np.float32, out=uniform[i])
+        return epsilon, uniform
+
+    def elbo_of_bytes(self, images: tf.Tensor, epsilon: tf.Tensor, uniform: tf.Tensor | None = None) -> Elbo:
+        """`elbo` of (B, H, W, C) uint8 images, prepared."""
         return self.elbo(self.prepare(images, uniform), epsilon)
 
     # ---- the same in NumPy arrays, in batches ----------------------------------------------------------
@@ -337,12 +353,14 @@ class VAE(keras.Model):
 
     def elbo_graph(self) -> Any:
         """`elbo_of_bytes` as one graph for every number of images."""
-        return self._graph(self.elbo_of_bytes, self._image_spec(tf.uint8), tf.TensorSpec([2], tf.int32))
+        specs = [self._image_spec(tf.uint8), tf.TensorSpec([None, self.config.latent_dim])]
+        specs += [self._image_spec(tf.float32)] if self.config.needs_pixel_noise else []
+        return self._graph(self.elbo_of_bytes, *specs)
 
     def elbo_arrays(self, images: np.ndarray, *, seed: int = EVALUATION_SEED, batch_size: int = 500) -> Elbo:
-        """`elbo` of images (N, H, W, C), bytes or floats in [0, 1], as three float32 arrays (N,), with stated noise.
+        """`elbo` of images (N, H, W, C), bytes or floats in [0, 1], as three float32 arrays (N,), with `image_noise`.
 
-        Batch ``i`` uses the noise of (seed, i), so the numbers depend on ``batch_size`` too. Raises `UserError`.
+        Raises `UserError`.
         """
         images, seed = as_images(images, self.config.image_shape), check_seed(seed)
         batch_size = check_count(batch_size, "the batch size")
@@ -351,7 +369,8 @@ class VAE(keras.Model):
         run = self.elbo_graph()  # traced here, not in every thread
 
         def part(i: int) -> Elbo:
-            return run(tf.constant(images[i : i + batch_size]), tf.constant([seed, i // batch_size]))
+            batch = images[i : i + batch_size]
+            return run(*(tf.constant(array) for array in (batch, *self.image_noise(batch, seed)) if array is not None))
 
         return Elbo(*_columns(parallel_map(part, range(0, len(images), batch_size))))
 
@@ -360,7 +379,7 @@ class VAE(keras.Model):
 
         def part(i: int) -> Elbo:
             batch = images[i : i + batch_size]
-            epsilon, uniform = self.noise(len(batch), tf.constant([seed, i // batch_size]))
+            epsilon, uniform = self.image_noise(batch, seed)
             z_mean, z_log_var = (tf.constant(array[i : i + batch_size]) for array in posterior)
             logits = self.decode_logits(z_mean + tf.exp(0.5 * z_log_var) * epsilon)
             nll, kl = self.nll(self.prepare(batch, uniform), logits), losses.gaussian_kl(z_mean, z_log_var)
@@ -377,9 +396,8 @@ class VAE(keras.Model):
         batch_size = check_count(batch_size, "the batch size")
         parts = []
         for i in range(0, len(images), batch_size):
-            batch = tf.constant(images[i : i + batch_size])
-            _, uniform = self.noise(len(batch), tf.constant([seed, i // batch_size]))
-            parts.append(self.prepare(batch, uniform).numpy())
+            batch = images[i : i + batch_size]
+            parts.append(self.prepare(tf.constant(batch), self.image_noise(batch, seed)[1]).numpy())
         return np.concatenate(parts)
 
     def encode_arrays(self, images: np.ndarray, *, seed: int = EVALUATION_SEED, batch_size: int = 500) -> Posterior:
@@ -392,9 +410,8 @@ class VAE(keras.Model):
         run = self._encoding()  # traced here, not in every thread
 
         def part(i: int) -> Posterior:
-            batch = tf.constant(images[i : i + batch_size])
-            _, uniform = self.noise(len(batch), tf.constant([seed, i // batch_size]))
-            return run(self.prepare(batch, uniform))
+            batch = images[i : i + batch_size]
+            return run(self.prepare(tf.constant(batch), self.image_noise(batch, seed)[1]))
 
         return Posterior(*_columns(parallel_map(part, range(0, len(images), batch_size))))
 

@@ -25,7 +25,7 @@ DOCUMENTED: list[Row] = [
 FURTHER: list[Row] = [
     ("--seed", int, 0, "N", "where all random numbers start from"),
     ("--mode", str, "graph", "MODE", f"how the steps run: {', '.join(MODES)}"),
-    ("--likelihood", str, None, "NAME", f"{', '.join(LIKELIHOODS)} (default: bernoulli for mnist, else a density)"),
+    ("--likelihood", str, None, "NAME", f"{', '.join(LIKELIHOODS)} (default: the first for mnist, else the second)"),
     ("--binarize", str, None, "HOW", f"pixels to bits: {', '.join(BINARIZATIONS)} (default: by likelihood)"),
     ("--beta", float, 1.0, "X", "weight of the KL term while training"),
     ("--beta-start", float, None, "X", "what --beta starts from, for half of training (default: by likelihood)"),
