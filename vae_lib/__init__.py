@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vae_lib.errors import UserError as UserError
     from vae_lib.evaluation import evaluate as evaluate
     from vae_lib.evaluation import evaluate_elbo as evaluate_elbo
+    from vae_lib.live import watch as watch
     from vae_lib.marginal import refine as refine
     from vae_lib.model import VAE as VAE
     from vae_lib.model import Elbo as Elbo
@@ -46,6 +47,7 @@ _HOME = {
     "data.loading": ("ImageData", "load_data", "prepare_sample"),
     "errors": ("UserError",),
     "evaluation": ("evaluate", "evaluate_elbo"),
+    "live": ("watch",),
     "marginal": ("refine",),
     "model": ("VAE", "Elbo", "Encodings"),
     "page.export": ("explorer_page",),

@@ -21,7 +21,7 @@ TAIL = 0.005  # of the prior's probability beyond each end of a slider
 TILES = 20  # along a side of the map of a two-dimensional run
 SIDE = 280  # of the decoded image and of the map, in pixels on the screen
 MOST_ALIVE = 20  # explorers of a kernel that react; the oldest one then stops
-_ALIVE: deque[Explorer] = deque()
+_ALIVE: dict[type, deque[widgets.Widget]] = {}
 
 
 def png(image: np.ndarray) -> bytes:
@@ -85,22 +85,11 @@ class Explorer(widgets.VBox):
         self.original = widgets.Image(format="png", layout=widgets.Layout(display="none"))
         shown: list[widgets.Widget] = [self.image, self.original]
         if dim == 2:
-            shown.append(self._make_map())
+            self.map = PlaneMap(SIDE, png(pictures.manifold(model, latent.axis_values(TILES))))
+            shown.append(self.map)
         super().__init__([widgets.HBox(shown), widgets.VBox(controls)])
         self._update()
-        _ALIVE.append(self)
-        if len(_ALIVE) > MOST_ALIVE:
-            _ALIVE.popleft()._close_all()
-
-    def _close_all(self) -> None:
-        """Close the widgets, which ipywidgets would keep for as long as the kernel lives."""
-        left: list[widgets.Widget] = [self]
-        while left:
-            widget = left.pop()
-            left += [*getattr(widget, "children", ())]
-            for part in (getattr(widget, "layout", None), getattr(widget, "style", None), widget):
-                if part is not None:
-                    part.close()
+        forget_oldest(self, MOST_ALIVE)
 
     def __repr__(self) -> str:
         return f"Explorer({len(self.order)} latent dimensions)"
@@ -141,20 +130,52 @@ class Explorer(widgets.VBox):
         z = self.z
         self.image.value = png(self._decode(tf.constant(z[None]))[0].numpy())
         if len(z) == 2:
-            share = [NormalDist().cdf(float(value)) for value in z]
-            low, high = latent.DEFAULT_QUANTILES
-            x, y = (min(max((p - low) / (high - low), 0.0), 1.0) * SIDE for p in share)
-            self.dot.layout.margin = f"{SIDE - y - 8:.0f}px 0 0 {x - 8:.0f}px"
+            self.map.move(*z)
 
-    def _make_map(self) -> widgets.Widget:
-        """The manifold with a ring where the sliders are; only the ring moves."""
-        picture = png(pictures.manifold(self.model, latent.axis_values(TILES)))
+
+class PlaneMap(widgets.GridBox):
+    """A picture of the plane, ``side`` pixels wide, with a ring at one of its points; only the ring moves."""
+
+    def __init__(self, side: int, picture: bytes = b"") -> None:
+        self._side = side
         same = {"grid_area": "1 / 1 / 2 / 2"}
-        size = {"width": f"{SIDE}px", "height": f"{SIDE}px"}
-        plane = widgets.Image(value=picture, format="png", layout=widgets.Layout(**size, **same))
+        size = {"width": f"{side}px", "height": f"{side}px"}
+        self._plane = widgets.Image(value=picture, format="png", layout=widgets.Layout(**size, **same))
         ring = '<div style="width:12px;height:12px;border:2px solid #e53935;border-radius:50%"></div>'
-        self.dot = widgets.HTML(ring, layout=widgets.Layout(width="16px", height="16px", **same))
-        return widgets.GridBox([plane, self.dot], layout=widgets.Layout(margin="0 0 0 12px", **size))
+        self._ring = widgets.HTML(ring, layout=widgets.Layout(width="16px", height="16px", **same))
+        super().__init__([self._plane, self._ring], layout=widgets.Layout(margin="0 0 0 12px", **size))
+
+    @property
+    def picture(self) -> bytes:
+        """The picture as PNG, which can be replaced."""
+        return bytes(self._plane.value)
+
+    @picture.setter
+    def picture(self, png: bytes) -> None:
+        self._plane.value = png
+
+    def move(self, z_1: float, z_2: float) -> None:
+        """The ring to a point, or to the edge nearest to it."""
+        low, high = latent.DEFAULT_QUANTILES
+        shares = (NormalDist().cdf(float(value)) for value in (z_1, z_2))
+        x, y = (min(max((share - low) / (high - low), 0.0), 1.0) * self._side for share in shares)
+        self._ring.layout.margin = f"{self._side - y - 8:.0f}px 0 0 {x - 8:.0f}px"
+
+
+def forget_oldest(new: widgets.Widget, most: int) -> None:
+    """Close the oldest widgets of a kind, which ipywidgets would keep for as long as the kernel lives."""
+    alive = _ALIVE.setdefault(type(new), deque())
+    alive.append(new)
+    while len(alive) > most:
+        oldest = alive.popleft()
+        oldest.close()
+        left: list[widgets.Widget] = [oldest]
+        while left:
+            widget = left.pop()
+            left += [*getattr(widget, "children", ())]
+            for part in (getattr(widget, "layout", None), getattr(widget, "style", None), widget):
+                if part is not None:
+                    part.close()
 
 
 def explore(model: VAE, data: ImageData | np.ndarray | None = None, *, encodings: Encodings | None = None) -> Explorer:

@@ -108,7 +108,8 @@ class Trainer:
         self.traces = 0  # how often Python walked through the loop: once in a graph, always in eager mode
         xla = config.mode == "xla"
         self._compiled_gradients = tf.function(self.gradients, jit_compile=True) if xla else self.gradients
-        self.rate_set = tf.Variable(-1.0, trainable=False)  # from 0: a learning rate that takes the schedule's place
+        # From 0: a learning rate and a weight of the KL term that take their schedules' places.
+        self.rate_set, self.beta_set = (tf.Variable(-1.0, trainable=False) for _ in range(2))
         self._graph: Any = None
         self._graph_of_a_step: Any = tf.function(self._prepared_step)
 
@@ -126,6 +127,11 @@ class Trainer:
         scheduled = learning_rate(self.config, step, self.total_steps)
         return tf.where(self.rate_set < 0.0, scheduled, self.rate_set)
 
+    def beta(self, step: tf.Tensor) -> tf.Tensor:
+        """The weight of the KL term at ``step``: the schedule's, or the one that was set instead."""
+        scheduled = kl_weight(self.config, self.model.config.likelihood, step, self.total_steps)
+        return tf.where(self.beta_set < 0.0, scheduled, self.beta_set)
+
     # ---- one step --------------------------------------------------------------------------------------------
 
     def train_step(self, batch: Batch, step: tf.Tensor) -> tf.Tensor:
@@ -136,8 +142,7 @@ class Trainer:
         """
         context = tf.distribute.get_replica_context()
         mine = Batch(*(None if a is None else _rows(a, context) for a in batch))._replace(shift=batch.shift)
-        beta = kl_weight(self.config, self.model.config.likelihood, step, self.total_steps)
-        gradients, losses = self._compiled_gradients(beta, mine)
+        gradients, losses = self._compiled_gradients(self.beta(step), mine)
         if context.num_replicas_in_sync > 1:
             *gradients, losses = context.all_reduce(tf.distribute.ReduceOp.SUM, [*gradients, losses])
         self.optimizer.apply(gradients, self.learning_rate(step), step)
@@ -248,8 +253,10 @@ class Trainer:
         )
         return iter(batches.prefetch(4))
 
-    def epoch_losses(self, epoch: int, done: np.ndarray, *, pause_every: int = 0) -> Iterator[tuple[np.ndarray, bool]]:
-        """Train through an epoch, yielding the losses (steps so far, 2) again and again until it is over.
+    def epoch_losses(
+        self, epoch: int, done: np.ndarray, *, pause_every: int = 0, chunk_seconds: float = CHUNK_SECONDS
+    ) -> Iterator[tuple[np.ndarray, bool]]:
+        """Train through an epoch, yielding the losses (steps so far, 2) every ``chunk_seconds`` until it is over.
 
         ``done`` holds the losses of the steps that an interrupted epoch has behind it, (0, 2) for a new one.
         With ``pause_every`` the loop also yields, with True, after each step whose number it divides. Raises
@@ -269,7 +276,7 @@ class Trainer:
             began = time.perf_counter()
             losses = np.concatenate([losses, self.run_steps(tensors, start, stop, first_step, stream)])
             rate = (stop - start) / (time.perf_counter() - began)
-            chunk = 10 if start == len(done) else max(1, int(CHUNK_SECONDS * rate))
+            chunk = 10 if start == len(done) else max(1, int(chunk_seconds * rate))
             _check_finite(losses[start:], epoch, start)
             yield losses, bool(pause_every) and (first_step + stop) % pause_every == 0
 

@@ -18,6 +18,15 @@ pytestmark = pytest.mark.browser
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 IDLE_POLLS = 5  # two seconds each
 CELLS_TIMEOUT = 900  # seconds for all the cells of one notebook
+WATCH = """
+from pathlib import Path
+from vae_lib import VAE, load_data, watch
+
+live = watch(VAE(latent_dim=2), load_data("mnist", source="sample"), epochs=1000)
+when_it_stops = live.session.on_stop
+live.session.on_stop = lambda: (when_it_stops(), Path("stopped.txt").write_text(live.speed.value))
+live
+"""
 EXPLORER = ".jp-OutputArea-output .widget-vbox:has(> .widget-hbox .widget-image)"
 
 
@@ -33,6 +42,10 @@ def lab(tmp_path_factory):
             if cell["cell_type"] == "code":
                 cell |= {"outputs": [], "execution_count": None}
         (folder / path.name).write_text(json.dumps(notebook))
+    cell = {"cell_type": "code", "id": "watch", "metadata": {}, "source": WATCH, "outputs": [], "execution_count": None}
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    content = {"cells": [cell], "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
+    (folder / "watch.ipynb").write_text(json.dumps(content))
     places = ("JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")
     env = os.environ | {name: str(home / name.lower()) for name in places}
     root = ["--allow-root"] if os.geteuid() == 0 else []
@@ -212,3 +225,107 @@ def test_nobody_is_asked_about_news(browser, lab):
     page.wait_for_timeout(3000)
     assert page.get_by_text("Jupyter news").count() == 0
     page.close()
+
+
+def test_watch(browser, lab, screenshots):
+    """Every control of a training that is watched; beta to 60 and back is a collapse and a revival."""
+    page, _ = run_all(browser, lab, "watch.ipynb")
+    page.set_viewport_size({"width": 1500, "height": 1200})
+    curves = page.locator('svg[aria-label^="nats per image"]')
+    curves.wait_for()
+
+    def number(name):
+        said = curves.get_attribute("aria-label").split(name)[1].split(",")[0]
+        return float(said)
+
+    def until(condition, seconds=90):
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, (
+                curves.get_attribute("aria-label"),
+                page.locator(".jp-OutputArea-output").inner_text(),
+            )
+            time.sleep(0.05)
+
+    def button(words):
+        return page.get_by_role("button", name=words, exact=True)
+
+    def slider(words):
+        return page.locator(f'.widget-slider:has(.widget-label:text-is("{words}"))')
+
+    def enter(words, value):
+        readout = slider(words).locator(".widget-readout")
+        readout.click()
+        page.keyboard.press("Control+a")
+        page.keyboard.type(value)
+        page.keyboard.press("Enter")
+
+    def moment():
+        return page.locator(".widget-html", has_text="steps,").first.inner_text()
+
+    count = """() => new Promise((done) => {
+      let n = 0;
+      const watcher = new MutationObserver(() => { n += 1; });
+      const box = document.querySelector('svg[aria-label^="nats per image"]').parentElement;
+      watcher.observe(box, { childList: true });
+      setTimeout(() => { watcher.disconnect(); done(n / 5); }, 5000);
+    })"""
+    print(f"updates a second: {page.evaluate(count):.1f}")
+    until(lambda: number("training KL") > 2.0)
+    enter("beta", "60")
+    until(lambda: number("training KL") < 0.3)
+    page.screenshot(path=screenshots / "watch_collapsed.png")
+    enter("beta", "1")
+    until(lambda: number("training KL") > 2.0)
+    until(lambda: number("held-out -log p(x)") < number("held-out -ELBO"))  # it is taken less often
+    page.screenshot(path=screenshots / "watch.png")
+
+    began = time.monotonic()
+    button("Pause").click()
+    button("Play").wait_for()
+    print(f"pause acts after {1000 * (time.monotonic() - began):.0f} ms")
+    before = moment()
+    button("One step").click()
+    until(lambda: moment() != before)
+    page.get_by_label("batch size").select_option("200")
+    page.get_by_label("latent samples").select_option("5")
+    button("Slow motion").click()
+    button("Play").click()
+    before = moment()
+    until(lambda: moment() != before)
+    button("Pause").click()
+    button("Play").wait_for()
+    button("Slow motion").click()
+    page.get_by_label("latent samples").select_option("1")
+
+    plane = page.locator(".widget-gridbox img").first
+    now = plane.get_attribute("src")
+    slider("time").locator(".noUi-handle").focus()
+    page.keyboard.press("Home")
+    until(lambda: plane.get_attribute("src") != now and "then" in moment())
+    page.keyboard.press("End")
+    until(lambda: "now" in moment())
+    decoded = page.locator(".widget-image").nth(1)
+    old = decoded.get_attribute("src")
+    slider("point, right").locator(".noUi-handle").focus()
+    page.keyboard.press("PageUp")
+    until(lambda: decoded.get_attribute("src") != old)
+    button("Start again").click()
+    until(lambda: "0 steps" in moment())
+    enter("learning rate", "0.002")
+    button("One epoch").click()
+    until(lambda: "4,000 images" in moment())
+    button("Play").wait_for()
+    for broken in ("Error displaying widget", "Loading widget", "Javascript error", "model not found"):
+        assert page.get_by_text(broken).count() == 0, broken
+
+    button("Play").click()
+    note = lab[2] / "stopped.txt"
+    note.unlink()
+    page.close()  # the tab is closed while it plays
+    end = time.monotonic() + 40
+    while not note.exists():
+        assert time.monotonic() < end, "it trains on though nobody looks"
+        time.sleep(0.5)
+    assert "nobody" in note.read_text()
+    end_kernels(*lab[:2])
