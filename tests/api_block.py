@@ -2,7 +2,7 @@
 
 import keras
 
-from vae_lib import VAE, check, evaluate, explore, load_data, load_run, manifold, refine, save_run, train
+from vae_lib import VAE, check, evaluate, explore, load_data, load_run, manifold, refine, save_run, train, watch
 
 data = load_data("mnist", source="sample")
 vae = VAE(latent_dim=2)
@@ -11,6 +11,8 @@ history += train(vae, data.train_images[:500], epochs=1)
 picture = manifold(vae)
 sliders = explore(vae, data)
 numbers = evaluate(vae, data.test_images[:5], exact=True)
+live = watch(VAE(latent_dim=2, num_filters=4), data, epochs=1)
+live.wait()
 better = refine(vae, data.test_images[:20], steps=5)
 verdict = check.kl(lambda z_mean, z_log_var: z_mean)
 
@@ -29,6 +31,7 @@ run = load_run("mine")
 assert picture.shape == (1120, 1120, 1)
 assert better.z_mean.shape == (20, 2)
 assert not verdict.passed
+assert live.session.epoch == 1.0
 assert numbers["log_px"] >= numbers["elbo"]
 assert all((a == b).all() for a, b in zip(own.get_weights(), again.get_weights(), strict=True))
 assert all((a == b).all() for a, b in zip(vae.get_weights(), run.model.get_weights(), strict=True))

@@ -10,7 +10,7 @@ from tests.test_structure import modules
 
 WITH_EXAMPLES = [name for name, path in modules().items() if ">>> " in path.read_text()]
 FIRST = ("VAE", "evaluate", "explore", "explorer_page", "load_data", "manifold", "reconstructions", "samples",
-         "save_run", "spiral_frames", "train")  # fmt: skip
+         "save_run", "spiral_frames", "train", "watch")  # fmt: skip
 
 
 @pytest.mark.parametrize("name", WITH_EXAMPLES)
