@@ -214,6 +214,11 @@ def _cdf(edge: Array, location: Array, scale: Array) -> Array:
         return 1 / (1 + np.exp(-np.clip((edge - location) / scale, -700, 700)))
 
 
+def _cdf_slope(edge: Array, location: Array, scale: Array) -> Array:
+    below = _cdf(edge, location, scale)
+    return below * (1 - below) / scale
+
+
 def _mass(level: Array, location: Array, scale: Array) -> Array:
     low, high = _edges(np.asarray(level))
     return _cdf(high, location, scale) - _cdf(low, location, scale)
@@ -223,6 +228,8 @@ _LEVELS = [
     (np.array([0.0, 1.0, 100.0, 254.0, 255.0], np.float32), np.array([-0.1, 0.02, 0.4, 0.9, 0.97], np.float32),
      np.array([0.05, 0.03, 0.1, 0.08, 0.02], np.float32)),
     (np.arange(0, 256, 15).astype(np.float32), np.full(18, 0.5, np.float32), np.full(18, 0.2, np.float32)),
+    (np.array([9.0, 10.0, 11.0], np.float32), np.full(3, 10.5 / 256, np.float32),
+     np.full(3, 0.0005, np.float32)),  # narrower than a level
 ]  # fmt: skip
 logistic_mass = Exercise(
     "logistic_mass",
@@ -233,6 +240,10 @@ logistic_mass = Exercise(
     [
         ("This is the density at the level, not the mass of an interval: divide nothing, take a difference.",
          lambda k, m, s: np.exp(-(k / 256 - m) / s) / (s * (1 + np.exp(-(k / 256 - m) / s)) ** 2)),
+        ("This is the density times the width of a level, which exceeds 1 where the scale is smaller than that: "
+         "take a difference.",
+         lambda k, m, s: np.where(
+             (k > 0) & (k < 255), _cdf_slope((k + 0.5) / 256, m, s) / 256, _mass(k, m, s))),
         ("What lies beyond black and white is lost: levels 0 and 255 take the two tails.",
          lambda k, m, s: _cdf((k + 1) / 256, m, s) - _cdf(k / 256, m, s)),
         ("Levels are 256, not 255: an interval has the width 1 / 256.",
