@@ -9,8 +9,8 @@ import vae_lib
 from tests.test_structure import modules
 
 WITH_EXAMPLES = [name for name, path in modules().items() if ">>> " in path.read_text()]
-FIRST = ("VAE", "evaluate", "explore", "explorer_page", "load_data", "manifold", "reconstructions", "samples",
-         "save_run", "spiral_frames", "train", "watch")  # fmt: skip
+FIRST = ("VAE", "dissect", "evaluate", "explore", "explorer_page", "load_data", "manifold", "reconstructions",
+         "samples", "save_run", "spiral_frames", "train", "watch")  # fmt: skip
 
 
 @pytest.mark.parametrize("name", WITH_EXAMPLES)

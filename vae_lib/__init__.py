@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vae_lib.data.loading import ImageData as ImageData
     from vae_lib.data.loading import load_data as load_data
     from vae_lib.data.loading import prepare_sample as prepare_sample
+    from vae_lib.dissection import dissect as dissect
     from vae_lib.errors import UserError as UserError
     from vae_lib.evaluation import evaluate as evaluate
     from vae_lib.evaluation import evaluate_elbo as evaluate_elbo
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 _HOME = {
     "config": ("DataConfig", "ModelConfig", "RunConfig", "TrainingConfig"),
     "data.loading": ("ImageData", "load_data", "prepare_sample"),
+    "dissection": ("dissect",),
     "errors": ("UserError",),
     "evaluation": ("evaluate", "evaluate_elbo"),
     "live": ("watch",),
