@@ -14,9 +14,9 @@ def test_defaults_follow_the_data():
         return RunConfig.from_flat(2, **settings).model
 
     assert (model().likelihood, model().binarize) == ("bernoulli", "threshold")
-    assert model(data="fashion_mnist").likelihood == "continuous_bernoulli"
+    assert model(data="fashion_mnist").likelihood == "discretized_logistic"
     assert model(data="fashion_mnist").binarize == "none"
-    assert model(data="faces").likelihood == "gaussian"
+    assert model(data="faces").likelihood == "discretized_logistic"
     assert model(data="fashion_mnist", likelihood="bernoulli").binarize == "threshold"
 
 

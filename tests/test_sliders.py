@@ -88,7 +88,7 @@ def test_the_ring_is_where_the_code_is(explorer):
     places = []
     for z in ([0, 0], [1, 0], [0, 1]):
         explorer.z = z
-        top, _, _, left = explorer.dot.layout.margin.split()
+        top, _, _, left = explorer.map._ring.layout.margin.split()
         places.append((float(left[:-2]), float(top[:-2])))
     centre, right, up = places
     assert right[0] > centre[0]
