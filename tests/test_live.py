@@ -267,6 +267,28 @@ def test_without_a_browser_the_cell_ends_with_a_strip_of_frames(watched):
     shown.close()
 
 
+def test_a_learning_rate_that_is_too_high_is_said_and_can_be_taken_back(watched):
+    shown = watch(small(latent_dim=2), watched, learning_rate=1e6)
+    assert shown.wait(60)
+    assert "the learning rate is too high" in shown.message.value
+    assert shown.play.description == "Play"
+    shown.learning_rate.value = 0.001
+    shown.again.click()
+    shown.one_epoch.click()
+    assert shown.wait(60)
+    assert not shown.message.value
+    assert np.isfinite(shown.points[-1].nll)
+    shown.close()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_viewer_that_fails_ends_the_training_and_does_not_hang_it():
+    made, _ = session()
+    made.on_frame = lambda frame: 1 / 0
+    made.play(epochs=100_000)
+    assert made.wait(60)
+
+
 @pytest.mark.parametrize("settings", [{"likelihood": "gaussian", "latent_dim": 1}, {"latent_dim": 4}])
 def test_other_models_can_be_watched(settings, watched):
     shown = watch(small(**settings), watched.train_images, epochs=1)

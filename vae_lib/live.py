@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import math
 import threading
 import time
@@ -207,8 +208,8 @@ class Live(widgets.VBox):
 
     def _toggle(self) -> None:
         if self.session.playing:
-            self._unseen = False
             self.session.pause()
+            self._unseen, self.speed.value = False, ""  # whatever its last frame made of the silence
         else:
             self._go()
 
@@ -253,18 +254,25 @@ class Live(widgets.VBox):
     # ---- what is shown ---------------------------------------------------------------------------------------
 
     def _on_frame(self, frame: Frame) -> None:
-        """A new moment: kept, measured and, unless the reader looks at an earlier one, shown."""
+        """A new moment: kept and, unless the reader looks at an earlier one, measured and shown."""
         with self._lock:
             follows = self.time.value == self.time.max
             self._keep(frame)
             if follows:
                 self._watched.set(frame.weights)
-                look = self._watched.look()
-                self._measure(frame, look)
-                self._show(look)
+                self._look(frame)
             self._move_time(follows)
         self.speed.value = f"{self.session.speed:,.0f} images a second" if self.session.playing else ""
         self._look_for_the_browser()
+
+    def _look(self, frame: Frame) -> None:
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):
+                look = self._watched.look()
+                self._measure(frame, look)
+                self._show(look)
+        except UserError:  # codes that are not finite
+            self.message.value = "<b>The numbers are too large to be drawn: lower the learning rate.</b>"
 
     def _look_for_the_browser(self) -> None:
         """A page that shows the cell counts the seconds of a hidden `Play`, which begins when ``playing`` changes."""
@@ -350,7 +358,8 @@ class Live(widgets.VBox):
             return
         with self._lock:
             self._watched.set(self.frames[self.time.value].weights)
-            self._show(self._watched.look())
+            with np.errstate(over="ignore", invalid="ignore"), contextlib.suppress(UserError):  # as in _look
+                self._show(self._watched.look())
             self._say_moment()
 
     # ---- without a browser -----------------------------------------------------------------------------------
@@ -370,8 +379,8 @@ class Live(widgets.VBox):
     def _in_all_forms(self) -> dict[str, Any]:
         bundle = dict(self._repr_mimebundle_())
         numbers = self.points[-1]
-        words = f"the plane after {', '.join(f'{frame.images:,}' for frame in self.frames[:1])} to "
-        words += f"{self.frames[-1].images:,} images; held-out -ELBO {numbers.nll + numbers.kl:.1f} nats an image"
+        words = f"the plane after {self.frames[0].images:,} to {self.frames[-1].images:,} images; "
+        words += f"held-out -ELBO {numbers.nll + numbers.kl:.1f} nats an image"
         encoded = base64.b64encode(png(self.strip())).decode()
         bundle["text/html"] = f'<img alt="{words}" src="data:image/png;base64,{encoded}"><br>{words}'
         return bundle
@@ -390,9 +399,9 @@ def watch(vae: VAE, data: ImageData | np.ndarray, *, play: bool = True, **settin
     Several times a second the cell shows the decoded plane, the codes of held-out images, nll and KL of the training
     images, -ELBO and, for two latent dimensions, -log p(x) of held-out ones, and reconstructions. Weight of the KL
     term, learning rate, batch size and latent samples can be changed while it runs; the slider below the plane goes
-    back in time. The training stops when it is paused, when the page has been closed, and after ``epochs`` (100), and
-    the model is then as if `train` had trained it. ``settings`` are the fields of `TrainingConfig`; ``play=False``
-    waits for the button. Raises `UserError`.
+    back in time. The training stops when it is paused, when the page has been closed, and once after ``epochs``
+    (100); the model is then as if `train` had trained it. ``settings`` are the fields of `TrainingConfig`;
+    ``play=False`` waits for the button. Raises `UserError`.
 
         >>> from vae_lib import VAE, load_data, watch
         >>> live = watch(VAE(latent_dim=2, num_filters=4), load_data("mnist", source="sample"), epochs=1)

@@ -27,7 +27,7 @@ class Frame(NamedTuple):
     """A model at one moment of its training.
 
     ``nll`` and ``kl`` are the means of the training losses since the frame before, in nats per image (NaN before the
-    first step), and ``weights`` those of the whole model, in half precision.
+    first step), and ``weights`` those of the whole model, in half precision where they fit.
     """
 
     step: int
@@ -192,15 +192,21 @@ class Session:
             self.message = str(error)
         finally:
             self._settle()
-            if self._new:
+            if self._new and not self.message:  # there is nothing to see of weights that are not finite
                 frames.put(self.frame())
             frames.put(None)
             viewer.join()
             self.on_stop()
 
     def _view(self, frames: queue.Queue[Frame | None]) -> None:
-        while (frame := frames.get()) is not None:
-            self.on_frame(frame)
+        try:
+            while (frame := frames.get()) is not None:
+                self.on_frame(frame)
+        except BaseException:
+            self.leave()
+            while frames.get() is not None:  # the training must not wait for a viewer that is gone
+                pass
+            raise
 
     def _train_chunk(self, one_step: bool) -> bool:
         """A step or a few more; whether an epoch ended with them."""
@@ -241,6 +247,10 @@ class Session:
         """The model as it is now."""
         new, self._new = self._new, []
         nll, kl = np.concatenate(new).mean(axis=0).tolist() if new else (math.nan, math.nan)
-        with np.errstate(over="ignore"):
-            weights = [w.numpy().astype(np.float16) for w in self.model.weights]
+        weights = [_compact(w.numpy()) for w in self.model.weights]
         return Frame(self.step, self.images, nll, kl, weights)
+
+
+def _compact(array: np.ndarray) -> np.ndarray:
+    """An array in half precision, unless that would make one of its numbers infinite."""
+    return array.astype(np.float16) if np.abs(array).max(initial=0.0) < np.finfo(np.float16).max else array
