@@ -45,6 +45,13 @@ def test_the_window_holds_the_posterior(seven):
     assert seven.window.density.sum() * area == pytest.approx(1.0, abs=0.01)
 
 
+def test_the_window_holds_a_posterior_far_out(sample):
+    made = dissect(load_run("mnist_2").model, np.zeros_like(sample.test_images[0]))
+    area = (made.window.side / len(made.window.density)) ** 2
+    assert made.window.density.sum() * area == pytest.approx(1.0, abs=0.01)
+    made.close()
+
+
 def test_buttons_lead_up(seven):
     encoders, best, step = seven.buttons
     best.click()
@@ -71,8 +78,9 @@ def test_sliders_and_gaussian_say_the_same(seven):
     assert (seven.picture.value, seven.bars.value) != before
     seven.gaussian = (mean + 0.01, log_var)
     np.testing.assert_allclose([slider.value for slider in seven.means], mean + 0.01, atol=1e-6)
-    with pytest.raises(UserError, match="two finite arrays"):
-        seven.gaussian = (np.zeros(3), log_var)
+    for wrong in ((np.zeros(3), log_var), 3, ("a", "b"), (np.zeros(2), np.full(2, 1e3)), (np.full(2, np.nan), log_var)):
+        with pytest.raises(UserError, match="two arrays of shape"):
+            seven.gaussian = wrong
 
 
 def test_the_bars_say_their_numbers(seven):
@@ -89,5 +97,8 @@ def test_it_says_what_it_cannot_take(sample):
         dissect(vae, sample.test_images[:5])
     with pytest.raises(UserError):
         dissect(vae, "a picture")
+    vae.set_weights([weight * np.nan for weight in vae.get_weights()])
+    with pytest.raises(UserError, match="not finite"):
+        dissect(vae, sample.test_images[0])
     with pytest.raises(UserError):
         dissect(None, sample.test_images[0])

@@ -252,6 +252,39 @@ def test_frames_and_points_are_thinned_but_first_and_last_stay(watched, monkeypa
     shown.close()
 
 
+def test_the_moment_that_the_reader_looks_at_stays(watched, monkeypatch):
+    monkeypatch.setattr(live, "MOST_FRAMES", 6)
+    shown = watch(small(latent_dim=2), watched, play=False)
+    for _ in range(5):
+        shown.one_step.click()
+        assert shown.wait(60)
+    shown.time.value = 3
+    then = shown.moment.value
+    assert then.startswith("then: 3 steps")
+    picture = shown.plane.picture
+    for _ in range(20):
+        shown.one_step.click()
+        assert shown.wait(60)
+    assert (shown.moment.value, shown.plane.picture) == (then, picture)
+    assert shown.frames[shown.time.value].step == 3
+    shown.again.click()
+    assert shown.moment.value.startswith("now: 0 steps")
+    assert len(shown.points) == 1
+    assert shown.plane.picture != picture
+    shown.close()
+    shown.play.click()
+    assert not shown.session.playing
+
+
+def test_sliders_hold_what_was_asked_for(watched):
+    shown = watch(small(latent_dim=2), watched, play=False, beta=0.0, learning_rate=1.0)
+    assert (shown.session.beta, shown.learning_rate.value) == (0.0, 1.0)
+    shown.beta.value = 2.0
+    shown.beta.value = 10**shown.beta.min
+    assert shown.session.beta == 0.0
+    shown.close()
+
+
 def test_without_a_browser_the_cell_ends_with_a_strip_of_frames(watched):
     class Handle:
         def update(self, bundle, raw):
@@ -272,6 +305,10 @@ def test_a_learning_rate_that_is_too_high_is_said_and_can_be_taken_back(watched)
     assert shown.wait(60)
     assert "the learning rate is too high" in shown.message.value
     assert shown.play.description == "Play"
+    assert shown.learning_rate.value == pytest.approx(1e6)
+    shown.play.click()  # it ends in the same way
+    assert shown.wait(60)
+    assert "the learning rate is too high" in shown.message.value
     shown.learning_rate.value = 0.001
     shown.again.click()
     shown.one_epoch.click()
@@ -301,6 +338,8 @@ def test_other_models_can_be_watched(settings, watched):
 def test_watch_says_what_it_cannot_use(watched):
     with pytest.raises(UserError, match="watch takes no such setting"):
         watch(small(latent_dim=2), watched, learning_rat=1)
+    with pytest.raises(UserError, match="watch takes no schedule"):
+        watch(small(latent_dim=2), watched, schedule="cosine")
     with pytest.raises(UserError, match="learning_rate"):
         watch(small(latent_dim=2), watched, learning_rate=0.0)
     with pytest.raises(UserError):

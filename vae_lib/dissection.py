@@ -22,6 +22,7 @@ CELLS = 81  # along a side of the posterior's picture
 SIDE = 320  # of it, in pixels on the screen
 WIDE = 620  # the bars
 MASS = 1e-4  # of the posterior may lie outside of the picture
+LARGEST = 50.0  # mean or log variance that can be set
 MOST_ALIVE = 8  # of a kernel
 
 
@@ -111,10 +112,13 @@ class Dissection(widgets.VBox):
 
     def _find_window(self) -> Window:
         """The smallest square around the posterior's mass and the encoder's Gaussian."""
-        axis = np.linspace(-4.5, 4.5, 121)
-        plane = np.stack(np.meshgrid(axis, axis), axis=-1)
-        joint = marginal.log_joint(self.model, self.x, plane.reshape(-1, 2))[0]
-        mass = np.exp(joint - marginal.log_sum_exp(joint)).reshape(len(axis), -1)
+        for reach in (4.5, 9.0, 16.0):
+            axis = np.linspace(-reach, reach, 121)
+            plane = np.stack(np.meshgrid(axis, axis), axis=-1)
+            joint = marginal.log_joint(self.model, self.x, plane.reshape(-1, 2))[0]
+            mass = np.exp(joint - marginal.log_sum_exp(joint)).reshape(len(axis), -1)
+            if mass[1:-1, 1:-1].sum() > 1 - MASS:
+                break
         mean, width = self.encoders[0], np.exp(0.5 * self.encoders[1])
         low, high = mean - 3 * width, mean + 3 * width
         for i, along in enumerate((mass.sum(axis=0), mass.sum(axis=1))):
@@ -182,9 +186,15 @@ class Dissection(widgets.VBox):
 
     @gaussian.setter
     def gaussian(self, mean_and_log_var: tuple[np.ndarray, np.ndarray]) -> None:
-        mean, log_var = (np.asarray(part, float) for part in mean_and_log_var)
-        if mean.shape != (2,) or log_var.shape != (2,) or not np.isfinite([mean, log_var]).all():
-            raise UserError("a Gaussian is given by its mean and its log variances: two finite arrays of shape (2,).")
+        try:
+            mean, log_var = (np.asarray(part, float) for part in mean_and_log_var)
+            both = np.stack([mean, log_var])
+        except (TypeError, ValueError):
+            both = np.empty(0)
+        if both.shape != (2, 2) or not (np.abs(both) < LARGEST).all():
+            raise UserError(
+                f"a Gaussian is given by its mean and its log variances: two arrays of shape (2,) below {LARGEST:.0f}."
+            )
         self._mean, self._log_var = mean, log_var
         self._held = True  # show once, however many sliders move
         try:
@@ -215,7 +225,9 @@ class Dissection(widgets.VBox):
 
     def _drawn(self) -> str:
         window, scale = self.window, SIDE / self.window.side
-        shade = np.sqrt(window.density[::-1] / window.density.max())  # upwards, and small densities to be seen, too
+        shade = np.sqrt(
+            window.density[::-1] / max(window.density.max(), 1e-300)
+        )  # upwards, and small densities to be seen, too
         encoded = base64.b64encode(
             figures.encoded((255 * (1 - 0.85 * shade)).astype(np.uint8)[..., None], ".png")
         ).decode()
@@ -283,6 +295,8 @@ def dissect(vae: VAE, image: np.ndarray) -> Dissection:
     dimensions = check_model(vae).config.latent_dim
     if dimensions != 2:
         raise UserError(f"a posterior is drawn over 2 latent dimensions; this model has {dimensions}.")
+    if not all(np.isfinite(weight.numpy()).all() for weight in vae.weights):
+        raise UserError("the model has weights that are not finite: there is nothing to see.")
     one = isinstance(image, np.ndarray) and image.ndim == len(vae.config.image_shape)
     images = as_images(image[None] if one else image, vae.config.image_shape)
     if len(images) != 1:

@@ -33,6 +33,7 @@ LOG_PX_SHARE = 12  # log p(x) takes at most one part in so many of the time
 ASK_SECONDS = 2.5
 MISSED_SECONDS = 10.0  # without a sign of the browser: nobody is looking
 MOST_ALIVE = 4  # of a kernel
+NO_BETA = 1e-3  # where the slider ends, which stands for 0
 
 
 class Point(NamedTuple):
@@ -117,7 +118,10 @@ class Live(widgets.VBox):
         self._spacing = 0
         self._next_log_px = 0.0
         self._lock = threading.RLock()  # the copy of the model is used by two threads
-        self._held = False  # a slider moves by itself
+        self._following = True  # the present, or else `_at`, the moment that the reader has gone to
+        self._at: Frame | None = None
+        self._mover = 0  # the thread that moves the slider of time itself
+        self._closed = False
         self._heard = 0.0  # when the browser last gave a sign; 0: never
         self._unseen = False  # paused because it has not
         self._handle: Any = None
@@ -145,10 +149,11 @@ class Live(widgets.VBox):
         self.again = make("Start again", "from the first weights, with the same random numbers", self._start_again)
         self.slow = widgets.ToggleButton(description="Slow motion", layout=button, tooltip="a step, and a rest")
         self.beta = widgets.FloatLogSlider(
-            session.beta, base=10, min=-3, max=3, step=0.05, description="beta", layout=wide, style=style
-        )
+            max(session.beta, NO_BETA), base=10, min=math.log10(NO_BETA), max=_reach(session.beta, 3), step=0.05,
+            description="beta", layout=wide, style=style, tooltip="the weight of the KL term; at the left end 0",
+        )  # fmt: skip
         self.learning_rate = widgets.FloatLogSlider(
-            session.learning_rate, base=10, min=-5, max=-1, step=0.05, description="learning rate", layout=wide,
+            session.learning_rate, base=10, min=-7, max=_reach(session.learning_rate, -1), step=0.05, description="learning rate", layout=wide,
             style=style, readout_format=".1e",
         )  # fmt: skip
         sizes = sorted({10, 25, 50, 100, 200, config.batch_size})
@@ -181,7 +186,7 @@ class Live(widgets.VBox):
         self._pulse.layout.display = "none"
         self._pulse.observe(self._hear, "value")
         self.slow.observe(lambda change: setattr(session, "slow", change.new), "value")
-        self.beta.observe(lambda change: setattr(session, "beta", change.new), "value")
+        self.beta.observe(lambda change: setattr(session, "beta", change.new if change.new > NO_BETA else 0.0), "value")
         self.learning_rate.observe(lambda change: setattr(session, "learning_rate", change.new), "value")
         self.batch_size.observe(lambda change: session.change(batch_size=change.new), "value")
         self.samples.observe(self._set_samples, "value")
@@ -214,7 +219,7 @@ class Live(widgets.VBox):
             self._go()
 
     def _go(self, **until: int) -> None:
-        if not self.session.playing:
+        if not self.session.playing and not self._closed:
             self._unseen = False
             self.message.value = ""
             self.play.description = "Pause"
@@ -229,6 +234,7 @@ class Live(widgets.VBox):
             self.points.clear()
             self._spacing = 0
             self._next_log_px = 0.0
+            self._following, self._at = True, None
         self._on_frame(self.session.frame())
         if playing:
             self._go()
@@ -243,6 +249,7 @@ class Live(widgets.VBox):
 
     def close(self) -> None:
         """End the training and take the widgets away."""
+        self._closed = True
         self.session.pause()
         super().close()
 
@@ -256,12 +263,11 @@ class Live(widgets.VBox):
     def _on_frame(self, frame: Frame) -> None:
         """A new moment: kept and, unless the reader looks at an earlier one, measured and shown."""
         with self._lock:
-            follows = self.time.value == self.time.max
             self._keep(frame)
-            if follows:
+            if self._following:
                 self._watched.set(frame.weights)
                 self._look(frame)
-            self._move_time(follows)
+            self._move_time()
         self.speed.value = f"{self.session.speed:,.0f} images a second" if self.session.playing else ""
         self._look_for_the_browser()
 
@@ -293,11 +299,11 @@ class Live(widgets.VBox):
 
     def _keep(self, frame: Frame) -> None:
         frames = self.frames
-        if len(frames) > 1 and frames[-1].images - frames[-2].images < self._spacing:
+        if len(frames) > 1 and frames[-1] is not self._at and frames[-1].images - frames[-2].images < self._spacing:
             frames.pop()  # it was only the present
         frames.append(frame)
         if len(frames) > MOST_FRAMES:
-            frames[:] = [*frames[:-1:2], frame]
+            frames[:] = [old for i, old in enumerate(frames[:-1]) if i % 2 == 0 or old is self._at] + [frame]
             self._spacing = frames[1].images - frames[0].images
 
     def _measure(self, frame: Frame, look: Look) -> None:
@@ -308,7 +314,7 @@ class Live(widgets.VBox):
             self._next_log_px = now + max(LOG_PX_SHARE * spent, 1.0)
         self.points.append(Point(frame.images, frame.nll, frame.kl, look.nll, look.kl, log_px))
         if len(self.points) > MOST_POINTS:
-            self.points[:] = self.points[::2]
+            self.points[:] = [*self.points[:-1:2], self.points[-1]]
 
     def _show(self, look: Look) -> None:
         self.plane.picture = png(look.plane)
@@ -336,31 +342,32 @@ class Live(widgets.VBox):
             self.plane.move(*point)
             self.decoded.value = png(self._watched.decode(point))
 
-    def _move_time(self, follows: bool) -> None:
-        self._held = True
+    def _move_time(self) -> None:
+        """The slider to the moment that is shown, among those that are kept now."""
+        last = len(self.frames) - 1
+        at = next((i for i, frame in enumerate(self.frames) if frame is self._at), last)
+        self._mover = threading.get_ident()
         try:
-            last = len(self.frames) - 1
             self.time.max = last
-            if follows:
-                self.time.value = last
+            self.time.value = at
         finally:
-            self._held = False
-        self._say_moment()
+            self._mover = 0
+        frame = self.frames[at]
+        when = "now" if self._following else "then"
+        self.moment.value = f"{when}: {frame.step:,} steps, {frame.images:,} images seen"
 
-    def _say_moment(self) -> None:
-        frame = self.frames[min(self.time.value, len(self.frames) - 1)]
-        now = self.time.value == self.time.max
-        self.moment.value = f"{'now' if now else 'then'}: {frame.step:,} steps, {frame.images:,} images seen"
-
-    def _travel(self, _: object) -> None:
-        """The reader goes to another moment."""
-        if self._held:
+    def _travel(self, change: Any) -> None:
+        """The reader goes to another moment; the last one is the present."""
+        if self._mover == threading.get_ident():
             return
         with self._lock:
-            self._watched.set(self.frames[self.time.value].weights)
+            frame = self.frames[min(change.new, len(self.frames) - 1)]
+            self._following = frame is self.frames[-1]
+            self._at = None if self._following else frame
+            self._watched.set(frame.weights)
             with np.errstate(over="ignore", invalid="ignore"), contextlib.suppress(UserError):  # as in _look
                 self._show(self._watched.look())
-            self._say_moment()
+            self._move_time()
 
     # ---- without a browser -----------------------------------------------------------------------------------
 
@@ -373,14 +380,14 @@ class Live(widgets.VBox):
                 self._watched.set(self.frames[i].weights)
                 plane = pictures.manifold(self._watched.model, latent.axis_values(TILES))
                 planes.append(np.pad(plane, ((0, 0), (0, 4), (0, 0)), constant_values=255))
-            self._watched.set(self.frames[min(self.time.value, len(self.frames) - 1)].weights)
+            self._watched.set((self._at or self.frames[-1]).weights)
         return figures.tile(np.stack(planes), len(planes))
 
     def _in_all_forms(self) -> dict[str, Any]:
         bundle = dict(self._repr_mimebundle_())
-        numbers = self.points[-1]
-        words = f"the plane after {self.frames[0].images:,} to {self.frames[-1].images:,} images; "
-        words += f"held-out -ELBO {numbers.nll + numbers.kl:.1f} nats an image"
+        words = f"the plane after {self.frames[0].images:,} to {self.frames[-1].images:,} images"
+        if self.points:
+            words += f"; held-out -ELBO {self.points[-1].nll + self.points[-1].kl:.1f} nats an image"
         encoded = base64.b64encode(png(self.strip())).decode()
         bundle["text/html"] = f'<img alt="{words}" src="data:image/png;base64,{encoded}"><br>{words}'
         return bundle
@@ -393,6 +400,11 @@ class Live(widgets.VBox):
         self._handle.display(dict(self._repr_mimebundle_()), raw=True)
 
 
+def _reach(value: float, usual: float) -> float:
+    """The power of 10 at the end of a slider that must hold a value."""
+    return max(usual, math.log10(value)) if value > 0 else usual
+
+
 def watch(vae: VAE, data: ImageData | np.ndarray, *, play: bool = True, **settings: Any) -> Live:
     """Train ``vae`` in the background, in view: for the last line of a notebook's cell.
 
@@ -400,8 +412,8 @@ def watch(vae: VAE, data: ImageData | np.ndarray, *, play: bool = True, **settin
     images, -ELBO and, for two latent dimensions, -log p(x) of held-out ones, and reconstructions. Weight of the KL
     term, learning rate, batch size and latent samples can be changed while it runs; the slider below the plane goes
     back in time. The training stops when it is paused, when the page has been closed, and once after ``epochs``
-    (100); the model is then as if `train` had trained it. ``settings`` are the fields of `TrainingConfig`;
-    ``play=False`` waits for the button. Raises `UserError`.
+    (100); the model is then one that `train` can go on with. ``settings`` are the fields of `TrainingConfig`, but for
+    schedules, early stopping and `match_prior`; ``play=False`` waits for the button. Raises `UserError`.
 
         >>> from vae_lib import VAE, load_data, watch
         >>> live = watch(VAE(latent_dim=2, num_filters=4), load_data("mnist", source="sample"), epochs=1)
@@ -414,6 +426,9 @@ def watch(vae: VAE, data: ImageData | np.ndarray, *, play: bool = True, **settin
     check_model(vae)
     data = as_image_data(data, vae.config.image_shape)
     epochs = settings.pop("epochs", 100)
+    for name in ("schedule", "beta_start", "patience", "match_prior", "checkpoint_every"):
+        if name in settings:
+            raise UserError(f"watch takes no {name}: rates stay as they are set, and it has no end to prepare.")
     try:
         config = TrainingConfig(epochs=epochs, **({"seed": vae.config.seed} | settings))
     except TypeError as error:

@@ -189,7 +189,7 @@ class Session:
                 if self.slow:
                     self._leave.wait(SLOW_SECONDS)
         except UserError as error:  # a loss that is not finite
-            self.message = str(error)
+            self.message, self._chunks = str(error), None
         finally:
             self._settle()
             if self._new and not self.message:  # there is nothing to see of weights that are not finite
