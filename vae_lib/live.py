@@ -153,8 +153,8 @@ class Live(widgets.VBox):
             description="beta", layout=wide, style=style, tooltip="the weight of the KL term; at the left end 0",
         )  # fmt: skip
         self.learning_rate = widgets.FloatLogSlider(
-            session.learning_rate, base=10, min=-7, max=_reach(session.learning_rate, -1), step=0.05, description="learning rate", layout=wide,
-            style=style, readout_format=".1e",
+            session.learning_rate, base=10, min=-7, max=_reach(session.learning_rate, -1), step=0.05,
+            description="learning rate", layout=wide, style=style, readout_format=".1e",
         )  # fmt: skip
         sizes = sorted({10, 25, 50, 100, 200, config.batch_size})
         self.batch_size = widgets.Dropdown(
