@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import itertools
 import math
 import threading
 import time
@@ -20,7 +21,8 @@ from vae_lib.data.loading import ImageData, as_image_data
 from vae_lib.errors import UserError
 from vae_lib.evaluation import kl_per_dimension
 from vae_lib.model import VAE, Encodings, check_model
-from vae_lib.session import Frame, Session
+from vae_lib.recording import Frame
+from vae_lib.session import Session
 from vae_lib.sliders import PlaneMap, forget_oldest, png
 
 TILES = 15  # along a side of the plane
@@ -113,8 +115,11 @@ class Live(widgets.VBox):
         chosen = pictures.spread_indices(labels, WATCHED)
         self._watched = Watched(model, held_out[chosen], labels[chosen])
         self._names = data.label_names or [str(i) for i in range(int(labels.max(initial=0)) + 1)]
-        self.frames: list[Frame] = []
-        self.points: list[Point] = []
+        recorded: list[Frame] = model.recording.frames if model.recording is not None else []
+        self._before = recorded[:-1]  # the last one is the present
+        self._points_before = [self._point(frame) for frame in self._before]
+        self.frames: list[Frame] = list(self._before)
+        self.points: list[Point] = list(self._points_before)
         self._spacing = 0
         self._next_log_px = 0.0
         self._lock = threading.RLock()  # the copy of the model is used by two threads
@@ -125,7 +130,8 @@ class Live(widgets.VBox):
         self._heard = 0.0  # when the browser last gave a sign; 0: never
         self._unseen = False  # paused because it has not
         self._handle: Any = None
-        self.session = Session(model, data, config, self._on_frame, self._on_stop)
+        begun = recorded[-1][:2] if recorded else (0, 0)
+        self.session = Session(model, data, config, self._on_frame, self._on_stop, begun)
         self._make_controls()
         super().__init__(self._layout_of_all())
         self._on_frame(self.session.frame())
@@ -230,8 +236,8 @@ class Live(widgets.VBox):
         playing = self.session.playing
         self.session.restart()
         with self._lock:
-            self.frames.clear()
-            self.points.clear()
+            self.frames[:] = self._before
+            self.points[:] = self._points_before
             self._spacing = 0
             self._next_log_px = 0.0
             self._following, self._at = True, None
@@ -304,7 +310,13 @@ class Live(widgets.VBox):
         frames.append(frame)
         if len(frames) > MOST_FRAMES:
             frames[:] = [old for i, old in enumerate(frames[:-1]) if i % 2 == 0 or old is self._at] + [frame]
-            self._spacing = frames[1].images - frames[0].images
+            self._spacing = max(b.images - a.images for a, b in itertools.pairwise(frames))
+
+    def _point(self, frame: Frame) -> Point:
+        """The numbers of a moment that was recorded, but for log p(x)."""
+        self._watched.set(frame.weights)
+        elbo = self._watched.model.elbo_arrays(self._watched.images)
+        return Point(frame.images, frame.nll, frame.kl, float(elbo.nll.mean()), float(elbo.kl.mean()), math.nan)
 
     def _measure(self, frame: Frame, look: Look) -> None:
         log_px, now = math.nan, time.perf_counter()
@@ -412,7 +424,8 @@ def watch(vae: VAE, data: ImageData | np.ndarray, *, play: bool = True, **settin
     images, -ELBO and, for two latent dimensions, -log p(x) of held-out ones, and reconstructions. Weight of the KL
     term, learning rate, batch size and latent samples can be changed while it runs; the slider below the plane goes
     back in time. The training stops when it is paused, when the page has been closed, and once after ``epochs``
-    (100); the model is then one that `train` can go on with. ``settings`` are the fields of `TrainingConfig`, but for
+    (100); the model is then one that `train` can go on with. After ``train(..., record=True)`` one can go back through
+    that training too. ``settings`` are the fields of `TrainingConfig`, but for
     schedules, early stopping and `match_prior`; ``play=False`` waits for the button. Raises `UserError`.
 
         >>> from vae_lib import VAE, load_data, watch

@@ -102,6 +102,7 @@ class VAE(keras.Model):
             self.raw_log_sigma = self.add_weight(shape=(), initializer=start, dtype="float32", name="log_sigma")
         self.optimizer: Any = None  # Keras callbacks look for it, and only compile() sets it
         self.epochs_trained = self.steps_trained = 0  # where the next training goes on with its noise
+        self.recording: Any = None  # the `Recording` of the last training, where it was wanted
         self.training_record: Any = None  # the `TrainingConfig` and the history of the last training
         self._graphs: dict[str, Any] = {}
         self.built = True

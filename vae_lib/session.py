@@ -8,33 +8,21 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from vae_lib import recording
 from vae_lib.config import TrainingConfig
 from vae_lib.data.loading import ImageData
 from vae_lib.errors import UserError
 from vae_lib.model import VAE
+from vae_lib.recording import Frame
 from vae_lib.trainer import Trainer
 
 CHUNK_SECONDS = 0.05  # how long a control waits at most
 LOOK_SECONDS = 0.16  # between two frames
 SLOW_SECONDS = 0.4  # between two steps in slow motion
-
-
-class Frame(NamedTuple):
-    """A model at one moment of its training.
-
-    ``nll`` and ``kl`` are the means of the training losses since the frame before, in nats per image (NaN before the
-    first step), and ``weights`` those of the whole model, in half precision where they fit.
-    """
-
-    step: int
-    images: int  # seen so far
-    nll: float
-    kl: float
-    weights: list[np.ndarray]
 
 
 class Session:
@@ -43,7 +31,7 @@ class Session:
     ``on_frame`` is called with a `Frame` up to five times a second, in a thread of its own: a slow one misses frames
     and does not hold up the training. ``on_stop`` is called, in the training's thread, when it has come to rest. The
     learning rate stays as it is set, and so does the weight of the KL term. From one seed the same controls at the
-    same steps give the same weights.
+    same steps give the same weights. ``begun`` are the steps and the images that counting starts from.
 
         >>> from vae_lib import VAE, load_data
         >>> session = Session(VAE(latent_dim=2, num_filters=4), load_data("mnist", source="sample"), TrainingConfig())
@@ -61,11 +49,13 @@ class Session:
         config: TrainingConfig,
         on_frame: Callable[[Frame], object] = lambda frame: None,
         on_stop: Callable[[], object] = lambda: None,
+        begun: tuple[int, int] = (0, 0),
     ) -> None:
         self.model, self.data, self.on_frame, self.on_stop = model, data, on_frame, on_stop
         self._beta, self._rate = config.beta, config.learning_rate
         self._wanted = dataclasses.replace(config, schedule="constant", beta=1.0, beta_start=1.0)
         self._start = ([w.numpy() for w in model.weights], model.epochs_trained, model.steps_trained)
+        self._begun = begun
         self.slow = False
         self.message = ""  # why the training ended by itself
         self._trainer = self._make_trainer()
@@ -80,7 +70,7 @@ class Session:
         return trainer
 
     def _forget(self) -> None:
-        self.step = self.images = 0
+        self.step, self.images = self._begun
         self.speed = 0.0  # images a second
         self._epoch = 0  # of the trainer
         self._losses = np.empty([0, 2], np.float32)  # of the running epoch
@@ -93,11 +83,6 @@ class Session:
     def playing(self) -> bool:
         """Whether the training's thread is at work."""
         return self._thread is not None and self._thread.is_alive()
-
-    @property
-    def epoch(self) -> float:
-        """Epochs that the model has behind it in this session."""
-        return self.images / len(self.data.train_images)
 
     @property
     def beta(self) -> float:
@@ -246,11 +231,5 @@ class Session:
     def frame(self) -> Frame:
         """The model as it is now."""
         new, self._new = self._new, []
-        nll, kl = np.concatenate(new).mean(axis=0).tolist() if new else (math.nan, math.nan)
-        weights = [_compact(w.numpy()) for w in self.model.weights]
-        return Frame(self.step, self.images, nll, kl, weights)
-
-
-def _compact(array: np.ndarray) -> np.ndarray:
-    """An array in half precision, unless that would make one of its numbers infinite."""
-    return array.astype(np.float16) if np.abs(array).max(initial=0.0) < np.finfo(np.float16).max else array
+        losses = np.concatenate(new) if new else np.empty([0, 2], np.float32)
+        return recording.frame(self.model, recording.moment(self.step, self.images, losses))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -254,13 +254,19 @@ class Trainer:
         return iter(batches.prefetch(4))
 
     def epoch_losses(
-        self, epoch: int, done: np.ndarray, *, pause_every: int = 0, chunk_seconds: float = CHUNK_SECONDS
+        self,
+        epoch: int,
+        done: np.ndarray,
+        *,
+        pause_every: int = 0,
+        pause_after: Sequence[int] = (),
+        chunk_seconds: float = CHUNK_SECONDS,
     ) -> Iterator[tuple[np.ndarray, bool]]:
         """Train through an epoch, yielding the losses (steps so far, 2) every ``chunk_seconds`` until it is over.
 
         ``done`` holds the losses of the steps that an interrupted epoch has behind it, (0, 2) for a new one.
-        With ``pause_every`` the loop also yields, with True, after each step whose number it divides. Raises
-        `UserError` when a loss is not finite.
+        With ``pause_every`` the loop also yields, with True, after each step whose number it divides, and after those
+        steps of the whole training that ``pause_after`` counts. Raises `UserError` when a loss is not finite.
         """
         self.model.set_inference(self.config.inference)
         plan = plan_epoch(len(self.rows), self.config.batch_size, self.config.seed, self.first_epoch + epoch)
@@ -273,6 +279,7 @@ class Trainer:
             stop = min(start + chunk, self.steps_per_epoch)
             if pause_every:
                 stop = min(stop, start + pause_every - (first_step + start) % pause_every)
+            stop = min([stop, *(step - first_step for step in pause_after if step > first_step + start)])
             began = time.perf_counter()
             losses = np.concatenate([losses, self.run_steps(tensors, start, stop, first_step, stream)])
             rate = (stop - start) / (time.perf_counter() - began)

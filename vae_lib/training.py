@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -18,8 +19,10 @@ from vae_lib.data.loading import ImageData, as_image_data
 from vae_lib.errors import UserError
 from vae_lib.model import VAE, check_model
 from vae_lib.priors import match_prior
+from vae_lib.recording import Keep, Recording, moment, moments
 from vae_lib.trainer import Row, Trainer
 
+LATELY = 50  # steps, at most, whose losses a recorded moment has
 VALIDATION_SHARE = 10  # with early stopping, one training image in ten is kept for validation
 Report = Callable[[int, int, int, float], None]  # epoch, steps done, steps in all, running mean of nll + kl
 AfterEpoch = Callable[[Row], None]
@@ -49,6 +52,7 @@ def train(
     epochs: int = 5,
     callbacks: keras.callbacks.Callback | Sequence[keras.callbacks.Callback] = (),
     verbose: bool | int = False,
+    record: bool = False,
     strategy: tf.distribute.Strategy | None = None,
     **settings: Any,
 ) -> list[Row]:
@@ -58,6 +62,7 @@ def train(
     fields of `TrainingConfig`; without a ``seed`` the model's is used. A second call goes on: it starts a new optimizer
     and a new schedule, and neither noise nor order of the first are repeated. A copy of a model, or one that was saved
     and loaded, does not know of earlier calls: give it another ``seed``. ``verbose`` prints a line an epoch.
+    ``record`` keeps the weights of some fifty moments, through which `watch` can go back.
 
     ``callbacks`` are Keras' own. Their batches are chunks of steps, and their logs hold ``loss``, ``nll``, ``kl`` and,
     for an `ImageData`, the same with ``val_`` of the validation images that ``patience`` sets aside, or else of the
@@ -82,10 +87,12 @@ def train(
         raise UserError("train keeps no checkpoints, so it takes no checkpoint_every: use train_run.")
     data = as_image_data(data, vae.config.image_shape)
     trainer, held_out = prepare_training(vae, data, config, strategy)
+    vae.recording = Recording() if record else None
+    keep = functools.partial(vae.recording.keep, vae) if record else None
     with _Told(callbacks, trainer, verbose=bool(verbose)) as told:
         return run_epochs(
             trainer, data, held_out, before_epoch=told.before_epoch, report=told.report, after_epoch=told.after_epoch,
-            stopping=told.stopping,
+            stopping=told.stopping, keep=keep,
         )  # fmt: skip
 
 
@@ -183,13 +190,15 @@ def run_epochs(
     state: State | None = None,
     save: Callable[[State], object] | None = None,
     stopping: Callable[[], bool] = lambda: False,
+    keep: Keep | None = None,
 ) -> list[Row]:
     """Train through the epochs of a trainer's config; returns the history, one row an epoch in nats per image.
 
     ``held_out`` are the rows of the validation images. ``before_epoch`` is called with the number of each epoch, from
     0, ``report`` after each chunk of steps, ``after_epoch`` with each row. ``state`` is where to go on from; ``save``
     is called with the state at every checkpoint, and once more when ``stopping`` says so, which also ends the
-    training. With ``patience`` the model ends with the weights of its best validation epoch.
+    training. ``keep`` is called at each of the training's `moments`, with the mean losses of the last steps. With
+    ``patience`` the model ends with the weights of its best validation epoch.
     Raises `UserError`.
     """
     model, config, n_images = trainer.model, trainer.config, len(trainer.rows)
@@ -216,6 +225,15 @@ def run_epochs(
         if config.match_prior:
             match_prior(model, data.train_images[trainer.rows])
 
+    stops = set(moments(trainer.total_steps)) if keep is not None else set()
+
+    def look(epoch: int) -> None:
+        """Keep the moment after the steps that this epoch has behind it, if it is one to keep."""
+        done = len(state.losses)
+        step, images = epoch * trainer.steps_per_epoch + done, min(done * config.batch_size, n_images)
+        if keep is not None and step in stops:
+            keep(moment(step, epoch * n_images + images, state.losses[-LATELY:]))
+
     begun = len(state.history) + bool(len(state.losses))
     try:
         while len(state.history) < config.epochs and not _out_of_patience(state, config):
@@ -223,8 +241,13 @@ def run_epochs(
             begun = epoch + 1
             if before_epoch is not None and not len(state.losses):
                 before_epoch(epoch)
-            for losses, due in trainer.epoch_losses(epoch, state.losses, pause_every=config.checkpoint_every):
+            if not epoch and not len(state.losses):
+                look(0)
+            for losses, due in trainer.epoch_losses(
+                epoch, state.losses, pause_every=config.checkpoint_every, pause_after=sorted(stops)
+            ):
                 state.losses = losses
+                look(epoch)
                 if report is not None:
                     running = float(state.losses.sum(axis=1, dtype=np.float64).mean())
                     report(epoch, len(state.losses), trainer.steps_per_epoch, running)

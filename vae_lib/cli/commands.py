@@ -25,6 +25,8 @@ from vae_lib.config import DATASETS, RunConfig
 from vae_lib.errors import UserError, notice, one_line
 
 INTERRUPTED = 130
+SPIRAL_MS, FORMING_MS = 40, 150  # a frame of an animation
+HELD = 10  # frames that an animation of a training stays at its end
 MOST = 100_000  # images that a command takes at once
 # What is wrong with a name or its permissions, and not with a disk.
 NOT_THE_MACHINE = {
@@ -117,7 +119,18 @@ def train_main(argv: Sequence[str] | None = None) -> int:
 
 
 # What a parsed command line holds beside the settings of a run.
-NO_SETTINGS = {"strategy", "out", "overwrite", "command", "resume", "data_dir", "run_command", "prog", "next_steps"}
+NO_SETTINGS = {
+    "strategy",
+    "out",
+    "overwrite",
+    "record",
+    "command",
+    "resume",
+    "data_dir",
+    "run_command",
+    "prog",
+    "next_steps",
+}
 
 
 def _train(args: argparse.Namespace) -> None:
@@ -136,7 +149,9 @@ def _train(args: argparse.Namespace) -> None:
 
     asked = config.data
     data = load_data(asked.name, config.model.im_dim, source=asked.source, hold_out_sample=asked.hold_out_sample)
-    train = functools.partial(train_run, config, data, args.out, overwrite=args.overwrite, command=args.command)
+    train = functools.partial(
+        train_run, config, data, args.out, overwrite=args.overwrite, record=args.record, command=args.command
+    )
     _run(train, config, strategy, args.next_steps)
 
 
@@ -231,10 +246,33 @@ def _animate(args: argparse.Namespace) -> None:
 
     values = latent.axis_values(args.tiles, extent=args.range, quantiles=args.quantiles)
     run = load_run(args.run)
-    scale = _default_scale(run.config.model.im_dim) if args.scale is None else args.scale
-    frames = pictures.spiral_frames(run.model, values, encodings=run.encodings, plane=args.plane, scale=scale)
-    path = figures.write_gif(_picture_path(run, ".gif", args.out), frames, frame_ms=args.frame_ms)
-    print(f"wrote {path}")
+    if args.training:
+        frames = _frames_of_training(run, args)
+        name, frame_ms = "_training.gif", FORMING_MS
+    else:
+        scale = _default_scale(run.config.model.im_dim) if args.scale is None else args.scale
+        frames = pictures.spiral_frames(run.model, values, encodings=run.encodings, plane=args.plane, scale=scale)
+        name, frame_ms = ".gif", SPIRAL_MS
+    frame_ms = frame_ms if args.frame_ms is None else args.frame_ms
+    print(f"wrote {figures.write_gif(_picture_path(run, name, args.out), frames, frame_ms=frame_ms)}")
+
+
+def _frames_of_training(run: Any, args: argparse.Namespace) -> Any:
+    """The plane at each recorded moment, and at the last one for a while."""
+    import numpy as np
+
+    from vae_lib import figures
+    from vae_lib.runs.planes import read_planes
+
+    flags = {"--tiles": args.tiles != 40, "--range": args.range, "--quantiles": args.quantiles}
+    flags["--plane"] = args.plane != "auto"
+    if given := [flag for flag, value in flags.items() if value]:
+        raise UserError(f"{given[0]} is not for --training, which shows the pictures that were recorded.")
+    planes = read_planes(run.path)
+    if planes is None or not planes.pictures:
+        raise UserError(f"the training of {run.name} was not recorded: train a run with --record.")
+    frames = [figures.enlarge(picture, 1 if args.scale is None else args.scale) for picture in planes.pictures]
+    return np.stack([*frames, *frames[-1:] * HELD])
 
 
 def _default_scale(im_dim: int) -> int:

@@ -114,6 +114,8 @@ def _add_training(parser: Parser) -> Any:
     further.add_argument("--augment-encoder", action="store_true", help=text)
     text = "at the end, give the codes of all images together the prior's mean and variance in each dimension"
     further.add_argument("--match-prior", action="store_true", help=text)
+    text = "keep pictures of the plane at some fifty moments, for 'vae animate --training'"
+    further.add_argument("--record", action="store_true", help=text)
     further.add_argument("--overwrite", action="store_true", help="replace the run in --out")
     return further
 
@@ -166,13 +168,16 @@ def main_parser(commands: Mapping[str, Command], prog: str) -> Parser:
 
     png: Row = ("--out", str, None, "FILE", "where to write (default: img/RUN.png)")
     gif: Row = ("--out", str, None, "FILE", "where to write (default: img/RUN.gif)")
-    frame: Row = ("--frame-ms", int, 40, "MS", "milliseconds a frame, a multiple of 10, at least 20")
+    text = "milliseconds a frame, a multiple of 10, at least 20 (default: 40, with --training 150)"
+    frame: Row = ("--frame-ms", int, None, "MS", text)
     for sub in (
         add("manifold", "draw the decoded latent plane as one picture", [*PLANE, png]),
         add("animate", "animate a spiral through the decoded latent plane", [*PLANE, gif, frame]),
     ):
         text = "equal steps of the prior's probability (default: 0.025 0.975)"
         sub.add_argument("--quantiles", type=float, nargs=2, metavar=("LOW", "HIGH"), help=text)
+    text = "show how the plane formed while a run trained that was started with --record"
+    sub.add_argument("--training", action="store_true", help=text)
     seed: Row = ("--seed", int, 0, "N", "of the random draws")
     out: Row = ("--out", str, None, "FILE", "where to write (default: under img/, named after the command and the run)")
     add("samples", "draw images decoded from the prior", [seed, *SIZE, out])

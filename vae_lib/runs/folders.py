@@ -16,10 +16,10 @@ from filelock import FileLock, Timeout
 
 from vae_lib.errors import Fault, UserError
 from vae_lib.files import STAGED
-from vae_lib.runs.trust import WEIGHTS
+from vae_lib.runs.trust import PLANES, WEIGHTS
 
 LOCK = ".lock"
-FILES = ("config.json", WEIGHTS, "history.csv", "metrics.json", "encodings.npz")
+FILES = ("config.json", WEIGHTS, "history.csv", "metrics.json", "encodings.npz", PLANES)
 CHECKPOINT = re.compile(r"\d{6}-\d{9}\.npz")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import platform
 import signal
@@ -22,6 +23,7 @@ from vae_lib.errors import Fault, UserError, WorkerLost
 from vae_lib.model import VAE, Encodings
 from vae_lib.runs import checkpoints, limits, places, store
 from vae_lib.runs.folders import locked
+from vae_lib.runs.planes import Planes, read_planes
 from vae_lib.trainer import check_replicas
 from vae_lib.training import AfterEpoch, Report, State, prepare_training, run_epochs
 
@@ -66,6 +68,7 @@ def train_run(
     out: str | os.PathLike[str] | None = None,
     *,
     overwrite: bool = False,
+    record: bool = False,
     command: str = "",
     report: Report | None = None,
     after_epoch: AfterEpoch | None = None,
@@ -73,7 +76,8 @@ def train_run(
 ) -> Path:
     """Train a new model and save it as a run with its numbers; returns the run's folder.
 
-    The place is reserved before training, so what cannot be saved is not trained. ``report``, ``after_epoch`` and
+    The place is reserved before training, so what cannot be saved is not trained. ``record`` keeps pictures of the
+    plane at some fifty moments of the training, also of one that is resumed. ``report``, ``after_epoch`` and
     ``strategy`` are those of `run_epochs`. Raises `UserError`, and `Interrupted` after a signal.
     """
     if not len(data.train_images) or not len(data.test_images):
@@ -90,6 +94,8 @@ def train_run(
     with locked(partial):
         with _saved_as_far_as_possible(partial):
             checkpoints.save(partial, state)  # a run that is killed early still knows its command
+            if record:
+                Planes([], []).save(partial)  # and that it is recorded
         return _complete(partial, config, data, state, report, after_epoch, strategy)
 
 
@@ -144,13 +150,21 @@ def _complete(
 ) -> Path:
     with strategy.scope() if strategy else contextlib.nullcontext():
         model = VAE.from_model_config(config.model)
-    save = (lambda s: checkpoints.save(partial, s)) if is_chief(strategy) else None
+    chief = is_chief(strategy)
+    planes = read_planes(partial) if chief else None
+    keep = None if planes is None else functools.partial(planes.keep, model)
+
+    def save(state: State) -> None:
+        if planes is not None:
+            planes.save(partial)
+        checkpoints.save(partial, state)
+
     try:
         with _saved_as_far_as_possible(partial), _deferred_signals() as stopping:
             trainer, held_out = prepare_training(model, data, config.training, strategy)
             history = run_epochs(
-                trainer, data, held_out, report=report, after_epoch=after_epoch, state=state, save=save,
-                stopping=stopping,
+                trainer, data, held_out, report=report, after_epoch=after_epoch, state=state,
+                save=save if chief else None, stopping=stopping, keep=keep,
             )  # fmt: skip
             interrupted = stopping()
     except tf.errors.OpError as error:
@@ -162,7 +176,7 @@ def _complete(
         ) from None
     if interrupted:
         raise Interrupted(partial)
-    if not is_chief(strategy):
+    if not chief:
         return places.final_path(partial)
     try:
         with np.errstate(all="ignore"):  # what is not finite is refused as the run is finished

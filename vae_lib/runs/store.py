@@ -5,6 +5,7 @@
     history.csv         one row an epoch, nats per image
     metrics.json        numbers with their protocol
     encodings.npz       z_mean, z_log_var (half precision where they fit) and label of each test image
+    planes.npz          the plane at moments of the training, where it was recorded
 
 The name says what such folders are called in this system; no file in them is a Python pickle. A run is
 written into ``NAME.partial`` and renamed when complete, so ``NAME`` is never half a run.

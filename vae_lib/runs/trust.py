@@ -16,6 +16,7 @@ from vae_lib.errors import UserError
 from vae_lib.model import VAE, Encodings
 
 WEIGHTS = "model.weights.h5"
+PLANES = "planes.npz"
 MAX_TEXT = 2**24  # bytes of a run's config, history or numbers
 MAX_BYTES = 2**28  # of a run's encodings, unpacked: those of a million images fit
 
