@@ -102,3 +102,10 @@ def test_it_says_what_it_cannot_take(sample):
         dissect(vae, sample.test_images[0])
     with pytest.raises(UserError):
         dissect(None, sample.test_images[0])
+
+
+def test_without_a_kernel_there_is_a_picture(seven):
+    said = seven._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in said
+    assert said["text/html"].count("<svg") == 2
+    assert f"{seven.terms.kl:.2f}" in said["text/html"]

@@ -70,18 +70,18 @@ def decoded(packed, z):
 
 
 @pytest.mark.parametrize(("im_dim", "channels"), [(28, 1), (64, 1), (33, 3), (8, 1)])
-def test_the_packed_decoder_is_the_decoder(im_dim, channels):
+def test_the_packed_network_is_the_decoder(im_dim, channels):
     model = VAE(3, image_shape=(im_dim, im_dim, channels), num_filters=4, hidden_units=10, likelihood="gaussian")
     for weight in model.decoder.weights:  # biases start at zero, where nothing could be missed
         weight.assign_add(tf.random.stateless_normal(weight.shape, [1, 2], stddev=0.1))
     z = np.array([0.3, -1.2, 2.0], np.float32)
     expected = model.decode_logits(z[None])[0].numpy()
-    np.testing.assert_allclose(decoded(export.packed_decoder(model.decoder), z), expected, atol=2e-3)
+    np.testing.assert_allclose(decoded(export.packed_network(model.decoder), z), expected, atol=2e-3)
 
 
 def test_a_large_matrix_takes_12_bits_a_weight_and_decodes_alike():
     model = VAE(2, num_filters=8, hidden_units=1280)
-    packed = export.packed_decoder(model.decoder)
+    packed = export.packed_network(model.decoder)
     assert [layer["bits"] for layer in packed["layers"] if "bits" in layer] == [16, 12, 12, 16, 16]
     z = np.array([0.3, -1.2], np.float32)
     expected = model.decode_arrays(z[None])[0]
@@ -91,7 +91,7 @@ def test_a_large_matrix_takes_12_bits_a_weight_and_decodes_alike():
 def test_unknown_layers_are_refused():
     decoder = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3), keras.layers.LeakyReLU()])
     with pytest.raises(UserError, match="LeakyReLU"):
-        export.packed_decoder(decoder)
+        export.packed_network(decoder)
 
 
 def test_the_page_is_complete_in_itself(small_run, sample):
@@ -129,7 +129,7 @@ def test_a_run_without_encodings_or_test_images(tmp_path):
 
 def test_the_mean_of_the_likelihood_is_named():
     """The page has two formulas: the one for continuous Bernoulli pixels is checked here at a few points."""
-    script = (export.PAGE / "decoder.js").read_text()
+    script = (export.PAGE / "network.js").read_text()
     assert "0.5 + 0.5 / Math.tanh(0.5 * l) - 1 / l" in script
     logits = np.array([-30.0, -2.0, 0.5, 7.0], np.float32)
     formula = 0.5 + 0.5 / np.tanh(0.5 * logits) - 1 / logits
@@ -153,23 +153,24 @@ def test_the_pages_hold_the_shipped_weights(name):
     page = (ROOT / "docs" / f"{name}.html").read_text()
     run = load_run(ROOT / "pickles" / name)
     inside = content(page)
-    assert inside["decoder"] == export.packed_decoder(run.model.decoder)
+    assert inside["decoder"] == export.packed_network(run.model.decoder)
     assert inside["card"] == [list(row) for row in export.run_card(run)]
-    for asset in ("style.css", "decoder.js", "explorer.js"):
+    for asset in ("style.css", *export.SCRIPTS):
         assert (export.PAGE / asset).read_text() in page, f"make explorers: {asset} has changed"
     assert f'href="{name}.html"' in (ROOT / "docs" / "index.html").read_text()
 
 
 def test_the_shipped_lab_is_made_of_its_sources():
     page = (ROOT / "docs" / "lab.html").read_text()
-    for asset in [*(export.PAGE / "lab").glob("*.js"), *(export.PAGE / "lab").glob("*.css")]:
+    shared = [export.PAGE / name for name in ("simd.js", "arrays.js", "pad.js", "style.css")]
+    for asset in [*(export.PAGE / "lab").glob("*.js"), *(export.PAGE / "lab").glob("*.css"), *shared]:
         assert asset.read_text() in page, f"make explorers: {asset.name} has changed"
     made = content(lab_page())
     for name, data in (("digits", "mnist"), ("garments", "fashion_mnist")):
-        shipped = content(page)[name]
-        assert shipped["labels"] == made[name]["labels"]
+        shipped = content(page)["sets"][name]
+        assert shipped["labels"] == made["sets"][name]["labels"]
         images = load_data(data, source="sample").test_images[::5]
-        for found in (shipped, made[name]):
+        for found in (shipped, made["sets"][name]):
             bits, stored = found["test"]["bits"], zlib.decompress(base64.b64decode(found["test"]["packed"]))
             levels = np.unpackbits(np.frombuffer(stored, np.uint8)).reshape(-1, bits) @ (1 << np.arange(bits)[::-1])
             assert np.array_equal(levels, images.ravel() >> (8 - bits))
@@ -181,3 +182,23 @@ def test_a_page_inside_a_notebook():
     assert 'srcdoc="&lt;p class=&quot;a&quot;&gt;1 &amp; 2&lt;/p&gt;"' in frame._repr_html_()
     assert 'height="300"' in frame._repr_html_()
     assert repr(frame) == "EmbeddedPage(22 characters)"
+
+
+SEEN = {  # by people with all cones, and by those without the ones for long or for middle waves (Machado et al. 2009)
+    "all": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
+}
+
+
+@pytest.mark.parametrize("kind", SEEN)
+def test_the_classes_have_different_colours_for_everybody(kind):
+    rgb = np.array([[int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)] for colour in export.COLOURS])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ np.transpose(SEEN[kind])
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    share = np.clip(linear, 0, 1) @ to_xyz.T / [0.95047, 1, 1.08883]
+    f = np.where(share > 0.008856, np.cbrt(share), 7.787 * share + 16 / 116)
+    lab = np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=-1)
+    distances = np.linalg.norm(lab[:, None] - lab, axis=-1)[~np.eye(len(lab), dtype=bool)]
+    assert distances.min() > 30  # one is about the smallest difference that is seen
+    assert lab[:, 0].min() > 35  # light enough for a black map

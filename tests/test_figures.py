@@ -102,6 +102,10 @@ def test_plots_draw_on_the_axes_they_are_given():
     assert [(t.get_text(), t.get_position()[1]) for t in axes[0, 0].texts] == [("upper", 1.5), ("lower", 5.5)]
     with pytest.raises(UserError, match="each of the 2 rows, not 1"):
         figures.show_images(images, 3, axes[0, 0], rows=["one"])
+    figures.show_images(images, 3, axes[0, 0], tops=["a", "b", "c"])
+    assert [text.get_text() for text in axes[0, 0].texts][-3:] == ["a", "b", "c"]
+    with pytest.raises(UserError, match="each of the 3 columns, not 1"):
+        figures.show_images(images, 3, axes[0, 0], tops=["one"])
     figures.show_manifold(np.zeros([40, 40, 1]), np.linspace(-2, 2, 5), axes[0, 1])
     assert [t.get_text() for t in axes[0, 1].get_xticklabels()] == ["-2.0", "-1.0", "0.0", "1.0", "2.0"]
     lines = figures.show_history(history, axes[1, 0]).lines

@@ -189,8 +189,18 @@ def test_the_buttons(watched):
     shown.play.click()
     assert shown.play.description == "Pause"
     shown.play.click()
-    assert not shown.session.playing
-    assert shown.play.description == "Play"
+    assert shown.play.description == "Play"  # at once
+    assert shown.wait(60)
+    shown.play.click()
+    shown.play.click()
+    shown.play.click()  # before it has come to rest
+    assert shown.session.playing
+    assert shown.play.description == "Pause"
+    shown.play.click()
+    step = shown.session.step
+    shown.one_step.click()
+    assert shown.wait(60)
+    assert shown.session.step > step
     shown.beta.value, shown.learning_rate.value = 10.0, 0.01
     assert (shown.session.beta, shown.session.learning_rate) == (10.0, 0.01)
     shown.samples.value = 5
@@ -230,6 +240,7 @@ def test_it_pauses_when_nobody_looks_and_goes_on_when_somebody_does(watched, mon
         time.sleep(0.01)
     shown.play.click()
     assert shown.session.step > step
+    assert shown.wait(60)
     shown._pulse.value = 3
     assert not shown.session.playing
     shown.close()

@@ -23,7 +23,7 @@ from vae_lib.errors import Fault, UserError, notice
 from vae_lib.evaluation import evaluate, evaluate_elbo
 from vae_lib.files import user_path
 from vae_lib.model import VAE, Encodings
-from vae_lib.page.export import explorer_page, packed_decoder
+from vae_lib.page.export import explorer_page, packed_network
 from vae_lib.runs import checkpoints, places, store
 from vae_lib.runs.distribution import check_tf_config, make_strategy
 from vae_lib.runs.lifecycle import Interrupted, resume_run, train_run
@@ -311,10 +311,10 @@ def test_the_page_refuses_a_decoder_that_it_would_compute_otherwise():
     def decoder(*middle):
         return keras.Sequential([keras.Input((2,)), layers.Dense(784), layers.Reshape((28, 28, 1)), *middle])
 
-    packed_decoder(decoder(layers.Conv2D(1, 3, padding="same", activation="gelu")))
+    packed_network(decoder(layers.Conv2D(1, 3, padding="same", activation="gelu")))
     for middle, reason in (
         (layers.Conv2D(1, 3, padding="same", activation="relu"), "gelu or no activation, not with relu"),
-        (layers.Conv2D(1, 3, padding="same", strides=2), "Conv2D"),
+        (layers.Conv2D(1, 3, padding="same", strides=(1, 2)), "Conv2D"),
         (layers.Conv2D(1, 3), "Conv2D"),
         (layers.Conv2D(1, (3, 5), padding="same"), "Conv2D"),
         (layers.Conv2D(1, 3, padding="same", dilation_rate=2), "Conv2D"),
@@ -323,10 +323,10 @@ def test_the_page_refuses_a_decoder_that_it_would_compute_otherwise():
         (layers.BatchNormalization(), "BatchNormalization"),
     ):
         with pytest.raises(UserError, match=reason):
-            packed_decoder(decoder(middle))
+            packed_network(decoder(middle))
     image = keras.Input((2,))
     with pytest.raises(UserError, match=r"keras.Sequential, not a Functional"):
-        packed_decoder(keras.Model(image, layers.Dense(3)(image)))
+        packed_network(keras.Model(image, layers.Dense(3)(image)))
 
 
 # ---- Training ------------------------------------------------------------------------------------------------

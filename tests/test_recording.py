@@ -107,7 +107,20 @@ def test_a_run_that_was_not_recorded(small_run, capsys):
 
 
 def test_the_flag(tmp_path, capsys):
-    words = "--source sample -l 2 --epochs 1 --num-filters 4 --hidden-units 16 --record --out".split()
+    words = [
+        "--source",
+        "sample",
+        "-l",
+        "2",
+        "--epochs",
+        "1",
+        "--num-filters",
+        "4",
+        "--hidden-units",
+        "16",
+        "--record",
+        "--out",
+    ]
     assert exit_status(train_main, [*words, str(tmp_path / "run")]) == 0
     assert len(read_planes(tmp_path / "run").pictures) == len(moments(80))
 

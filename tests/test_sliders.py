@@ -1,6 +1,8 @@
 """Sliders: what they show and what moves them."""
 
+import base64
 import io
+import re
 
 import imageio.v3 as iio
 import ipywidgets as widgets
@@ -8,8 +10,9 @@ import numpy as np
 import pytest
 
 from vae_lib.figures import to_bytes
+from vae_lib.latent import axis_values
 from vae_lib.runs.store import load_run
-from vae_lib.sliders import explore, png
+from vae_lib.sliders import PlaneMap, explore, png
 
 
 @pytest.fixture
@@ -123,3 +126,20 @@ def test_sliders_reach_as_far_as_the_codes_of_the_run(small_run):
         np.testing.assert_allclose(explorer.z, far.z_mean[image], rtol=1e-6)
         shown_codes = {slider.description: slider.value for slider in explorer.sliders}
         np.testing.assert_allclose([shown_codes["z_1"], shown_codes["z_2"]], far.z_mean[image], atol=0.006)
+
+
+def test_without_a_kernel_there_is_a_picture(explorer):
+    said = explorer._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in said
+    pictures = re.findall(r'<img alt="([^"]+)"[^>]* src="data:image/png;base64,([^"]+)">', said["text/html"])
+    assert [words for words, _ in pictures] == ["decoded at the sliders' places", "the latent plane"]
+    assert base64.b64decode(pictures[1][1]) == explorer.map.picture
+
+
+def test_the_ring_lies_in_the_tile_of_its_code():
+    plane = PlaneMap(200, tiles=4)
+    for tile, value in enumerate(axis_values(4)):
+        plane.move(value, value)
+        up, _, _, left = (int(part.removesuffix("px")) for part in plane._ring.layout.margin.split())
+        assert left + 8 == 25 + 50 * tile
+        assert up + 8 == 175 - 50 * tile

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ipywidgets as widgets
 import numpy as np
@@ -83,6 +83,11 @@ class Dissection(widgets.VBox):
         )
         self.gaussian = self.encoders
         forget_oldest(self, MOST_ALIVE)
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        """The widget, and what it shows now for whoever reads without a kernel."""
+        shown = "".join([self.picture.value, self.decoded.value, "<br>", self.bars.value])
+        return super()._repr_mimebundle_(**options) | {"text/html": shown}
 
     def __repr__(self) -> str:
         return f"Dissection(log p(x) {-self.log_px_loss:.2f}, ELBO {self.terms.elbo:.2f} nats)"

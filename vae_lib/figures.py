@@ -192,11 +192,16 @@ def _write(target: Path, content: bytes) -> Path:
 
 
 def show_images(
-    images: np.ndarray, columns: int = 10, ax: Axes | None = None, *, rows: Sequence[str] | None = None
+    images: np.ndarray,
+    columns: int = 10,
+    ax: Axes | None = None,
+    *,
+    rows: Sequence[str] | None = None,
+    tops: Sequence[str] | None = None,
 ) -> Axes:
-    """Images (N, H, W, C) as one tiled picture; ``rows`` are labels that stand to the left of its rows.
+    """Images (N, H, W, C) as one tiled picture; ``rows`` and ``tops`` are labels to its left and above it.
 
-    Raises `UserError` where there are not as many labels as rows.
+    Raises `UserError` where there are not as many labels as rows or columns.
     """
     ax = ax or plt.gca()
     picture = tile(to_bytes(images), columns)
@@ -208,6 +213,12 @@ def show_images(
             raise UserError(f"give a label for each of the {len(picture) // height} rows, not {len(rows)}.")
         for i, label in enumerate(rows):
             ax.text(-0.3 * height, (i + 0.5) * height - 0.5, label, ha="right", va="center")
+    if tops is not None:
+        width = images.shape[2]
+        if len(tops) * width != picture.shape[1]:
+            raise UserError(f"give a label for each of the {picture.shape[1] // width} columns, not {len(tops)}.")
+        for i, label in enumerate(tops):
+            ax.text((i + 0.5) * width - 0.5, -0.15 * width, label, ha="center", va="bottom", fontsize="small")
     return ax
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import itertools
 import math
@@ -178,7 +177,7 @@ class Live(widgets.VBox):
         self.moment = widgets.HTML()
         self.speed = widgets.HTML()
         self.message = widgets.HTML()
-        self.plane = PlaneMap(SIDE)
+        self.plane = PlaneMap(SIDE, TILES)
         self.codes = widgets.HTML(layout=widgets.Layout(margin="0 0 0 12px"))
         self.curves = widgets.HTML()
         self.restored = widgets.Image(format="png", layout=widgets.Layout(width=f"{2 * SIDE}px", object_fit="contain"))
@@ -218,13 +217,16 @@ class Live(widgets.VBox):
     # ---- controls --------------------------------------------------------------------------------------------
 
     def _toggle(self) -> None:
-        if self.session.playing:
-            self.session.pause()
-            self._unseen, self.speed.value = False, ""  # whatever its last frame made of the silence
+        if self.session.playing and not self.session.leaving:
+            self._unseen = False
+            self.session.leave()  # it comes to rest by itself, and a click is answered at once
+            self.play.description, self.speed.value = "Play", ""
         else:
             self._go()
 
     def _go(self, **until: int) -> None:
+        if self.session.leaving:
+            self.session.wait()
         if not self.session.playing and not self._closed:
             self._unseen = False
             self.message.value = ""
@@ -233,7 +235,7 @@ class Live(widgets.VBox):
             self.session.play(**until)
 
     def _start_again(self) -> None:
-        playing = self.session.playing
+        playing = self.session.playing and not self.session.leaving
         self.session.restart()
         with self._lock:
             self.frames[:] = self._before
@@ -400,8 +402,7 @@ class Live(widgets.VBox):
         words = f"the plane after {self.frames[0].images:,} to {self.frames[-1].images:,} images"
         if self.points:
             words += f"; held-out -ELBO {self.points[-1].nll + self.points[-1].kl:.1f} nats an image"
-        encoded = base64.b64encode(png(self.strip())).decode()
-        bundle["text/html"] = f'<img alt="{words}" src="data:image/png;base64,{encoded}"><br>{words}'
+        bundle["text/html"] = f"{svg.still_pictures([(words, png(self.strip()))])}<br>{words}"
         return bundle
 
     def _ipython_display_(self) -> None:

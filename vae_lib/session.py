@@ -129,6 +129,11 @@ class Session:
         self._thread = threading.Thread(target=self._work, args=(last_step, ends), name="vae-training", daemon=True)
         self._thread.start()
 
+    @property
+    def leaving(self) -> bool:
+        """Whether the training has been asked to come to rest."""
+        return self._leave.is_set()
+
     def leave(self) -> None:
         """Come to rest after the running chunk of steps."""
         self._leave.set()

@@ -9,7 +9,7 @@ from typing import Any
 import ipywidgets as widgets
 import numpy as np
 
-from vae_lib import figures, latent, pictures
+from vae_lib import figures, latent, pictures, svg
 from vae_lib.arrays import as_codes, as_images
 from vae_lib.backend import tf
 from vae_lib.data.loading import ImageData, as_image_data
@@ -85,11 +85,18 @@ class Explorer(widgets.VBox):
         self.original = widgets.Image(format="png", layout=widgets.Layout(display="none"))
         shown: list[widgets.Widget] = [self.image, self.original]
         if dim == 2:
-            self.map = PlaneMap(SIDE, png(pictures.manifold(model, latent.axis_values(TILES))))
+            self.map = PlaneMap(SIDE, TILES, png(pictures.manifold(model, latent.axis_values(TILES))))
             shown.append(self.map)
         super().__init__([widgets.HBox(shown), widgets.VBox(controls)])
         self._update()
         forget_oldest(self, MOST_ALIVE)
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        """The sliders, and what is decoded now for whoever reads without a kernel."""
+        shown = [("decoded at the sliders' places", self.image.value)]
+        if len(self._z) == 2:
+            shown.append(("the latent plane", self.map.picture))
+        return super()._repr_mimebundle_(**options) | {"text/html": svg.still_pictures(shown, SIDE)}
 
     def __repr__(self) -> str:
         return f"Explorer({len(self.order)} latent dimensions)"
@@ -134,10 +141,13 @@ class Explorer(widgets.VBox):
 
 
 class PlaneMap(widgets.GridBox):
-    """A picture of the plane, ``side`` pixels wide, with a ring at one of its points; only the ring moves."""
+    """A picture of the plane, ``side`` pixels wide, with a ring at one of its points; only the ring moves.
 
-    def __init__(self, side: int, picture: bytes = b"") -> None:
-        self._side = side
+    The picture has ``tiles`` along a side, whose middles lie at equal steps of the prior's probability.
+    """
+
+    def __init__(self, side: int, tiles: int, picture: bytes = b"") -> None:
+        self._side, self._tiles = side, tiles
         same = {"grid_area": "1 / 1 / 2 / 2"}
         size = {"width": f"{side}px", "height": f"{side}px"}
         self._plane = widgets.Image(value=picture, format="png", layout=widgets.Layout(**size, **same))
@@ -158,7 +168,8 @@ class PlaneMap(widgets.GridBox):
         """The ring to a point, or to the edge nearest to it."""
         low, high = latent.DEFAULT_QUANTILES
         shares = (NormalDist().cdf(float(value)) for value in (z_1, z_2))
-        x, y = (min(max((share - low) / (high - low), 0.0), 1.0) * self._side for share in shares)
+        steps = (min(max((share - low) / (high - low), 0.0), 1.0) * (self._tiles - 1) for share in shares)
+        x, y = ((step + 0.5) * self._side / self._tiles for step in steps)
         self._ring.layout.margin = f"{self._side - y - 8:.0f}px 0 0 {x - 8:.0f}px"
 
 

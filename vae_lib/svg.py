@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import math
 from collections.abc import Sequence
@@ -25,6 +26,15 @@ def drawing(width: int, height: int, label: str, parts: Sequence[str]) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{html.escape(label)}" width="{width}" '
         f'height="{height}" {style}>{"".join(parts)}</svg>'
+    )
+
+
+def still_pictures(pictures: Sequence[tuple[str, bytes]], side: int | None = None) -> str:
+    """PNG pictures with their words as HTML, ``side`` pixels wide and high if it is given."""
+    size = "" if side is None else f' width="{side}" height="{side}" style="image-rendering:pixelated"'
+    return " ".join(
+        f'<img alt="{html.escape(words)}"{size} src="data:image/png;base64,{base64.b64encode(picture).decode()}">'
+        for words, picture in pictures
     )
 
 

@@ -10,7 +10,7 @@ from vae_lib.losses import bernoulli_nll, gaussian_kl
 pytestmark = pytest.mark.browser
 
 LAB = ROOT / "vae_lib" / "page" / "lab"
-SCRIPT = "".join((LAB / name).read_text() for name in ("simd.js", "engine.js"))
+SCRIPT = "".join((LAB / name).read_text() for name in ("../simd.js", "../arrays.js", "engine.js"))
 INPUTS, HIDDEN, LATENT, IMAGES, BATCH = 30, 22, 3, 9, 12
 WIDTH, UNITS, DIM = 32, 24, 4  # the same, filled up to multiples of 4
 LIKELIHOODS = ("bernoulli", "continuous_bernoulli", "gaussian")
@@ -155,8 +155,8 @@ def test_log_px_and_the_terms_of_the_bound(engine, likelihood):
           net.x.set(x); const head = Array.from(net.encode(net.x, 8).subarray(0, 64));
           net.z.fill(0); for (let i = 0; i < 7; i += 1) for (const d of [0, 1]) net.z[4 * i + d] = head[8 * i + d];
           const means = Array.from(net.decode(net.z, 8).subarray(0, 8 * net.width));
-          const fine = logPx(net, x, 7, 150, 1)[0], wide = logPx(net, x, 7, 64)[0];
-          const log_px = Array.from(logPx(net, x, 7, 5, 1));
+          const fine = logPx(net, x, 7, 150, {spread: 1})[0], wide = logPx(net, x, 7, 64)[0];
+          const log_px = Array.from(logPx(net, x, 7, 5, {spread: 1}));
           return {log_px, fine, wide, nll: Array.from(nll), kl: Array.from(kl), outs, means, head};
         }""",
         {"inputs": INPUTS, "likelihood": likelihood, "x": padded(x, (7, WIDTH)).ravel().tolist()},

@@ -183,7 +183,7 @@ def test_a_drawing_is_encoded_found_and_learned(visit):
     draw(page, [[(0.5, 0.15), (0.5, 0.85)]])
     found = wait(page, lambda found: found["drawing"] is not None)["drawing"]
     codes = np.array(page.evaluate("Array.from(latest.codes)")).reshape(-1, 4)[:, :2]
-    labels = np.array(page.evaluate("content.digits.labels"))
+    labels = np.array(page.evaluate("content.sets.digits.labels"))
     nearest = np.argsort(np.linalg.norm(codes - found["mean"], axis=1))[:10]
     assert np.sum(labels[nearest] == 1) >= 8
     assert min(found["sigma"]) > 0
@@ -282,3 +282,38 @@ def test_trainings_by_tensorflow_end_in_the_same_place(visit):
         ours.append(wait(page, lambda found: found["step"] == STEPS)["elbo"])
         page.close()
     assert np.mean(ours) == pytest.approx(np.mean([tensorflow_elbo(seed) for seed in SEEDS]), abs=3.0)
+
+
+def test_a_world_of_two_numbers(visit):
+    """The two numbers of a dot, its place, can be read off the plane by a linear map."""
+    page = visit("#data=dots")
+    found = learn(page, 60_000)
+    assert found["kl"] < 12
+    codes = np.array(page.evaluate("Array.from(latest.codes)")).reshape(-1, 4)[:, :2]
+    images = np.array(page.evaluate("Array.from(toys('dots', 200, 2).images)")).reshape(-1, 28, 28)
+    rows, columns = np.mgrid[:28, :28]
+    places = np.stack([(images * axis).sum(axis=(1, 2)) / images.sum(axis=(1, 2)) for axis in (columns, rows)], axis=-1)
+    features = np.column_stack([np.ones(200), codes, codes**2, codes[:, :1] * codes[:, 1:], codes**3])
+    left = places - features @ np.linalg.lstsq(features, places, rcond=None)[0]
+    assert left.var() < 0.15 * places.var(axis=0).mean()
+    bars = np.array(visit("#data=bars").evaluate("Array.from(toys('bars', 50, 1).images)")).reshape(-1, 784)
+    assert (bars > 0).sum(axis=1).min() > 30
+    assert set(bars.ravel()) == {0, 255}
+
+
+def test_the_posterior_of_a_drawing(visit):
+    """It is where the sum over the plane puts it, and near the encoder's Gaussian for a digit that the model knows."""
+    page = visit()
+    learn(page, 60_000)
+    draw(page, [[(0.5, 0.15), (0.5, 0.85)]])
+    found = wait(page, lambda found: (found["drawing"] or {}).get("posterior") is not None)["drawing"]
+    cells = np.array(found["posterior"])
+    side = round(np.sqrt(len(cells)))
+    axis = np.array(page.evaluate(f"wideAxis({side})"))
+    assert cells.max() == pytest.approx(1)
+    share = cells.reshape(side, side) * np.outer(np.gradient(axis), np.gradient(axis))  # density times width
+    share /= share.sum()
+    mean = np.array([share.sum(axis=0) @ axis, share.sum(axis=1) @ axis])
+    assert np.linalg.norm(mean - found["mean"]) < 1.0
+    page.locator("#clear").click()
+    assert wait(page, lambda found: found["drawing"] is None)

@@ -25,11 +25,22 @@ from vae_lib.networks import DepthToSpace
 from vae_lib.runs.store import Run
 
 PAGE = Path(__file__).parent
-MAP_SIDE = 1120  # at most, in pixels, of the picture behind the map
+MAP_SIDE = 784  # at most, in pixels, of the picture behind the map
+TILES = 20  # along its side, at most
+SMALL = 32  # the side of images, in pixels, up to which a page of one channel holds the encoder and a drawing pad
 SPIRAL = 40  # tiles along a side of the grid that the walk visits
 POINTS = 3000  # encoded test images on the map, at most
 CODE_STEP = 1 / 4096  # encoded test images are rounded to it, and to more where they reach far
 
+COLOURS = (  # of classes: far apart for all kinds of colour vision (tests/test_explorer.py), and on black
+    "#04abff", "#d49679", "#ffee90", "#5e7300", "#615aff", "#c112a6", "#a1ffdd", "#ccc200", "#9c566c", "#89e1ff",
+)  # fmt: skip
+TITLES = {"mnist": "Handwritten digits", "fashion_mnist": "Garments", "faces": "Faces"}
+WORDS = (
+    "Each image is described by a code z of {dim}. Before an image is seen, {each} expected to lie near 0, like a draw "
+    "from a bell curve, the prior; half a percent lies beyond each end of a slider. The image is decoded in this page."
+)
+HOME = '<p id="back"><a href="index.html">All models</a></p>'
 CREDITS = {  # the licences stay with the images, in a copy of the page too
     "mnist": "MNIST (LeCun, Cortes and Burges), CC BY-SA 3.0, creativecommons.org/licenses/by-sa/3.0",
     "fashion_mnist": "Fashion-MNIST, Copyright (c) 2017 Zalando SE, MIT licence, opensource.org/license/mit",
@@ -41,41 +52,48 @@ def _base64(array: np.ndarray) -> str:
     return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
 
 
-KERAS_LAYERS = (keras.layers.Dense, keras.layers.Conv2D, keras.layers.Reshape, keras.layers.Cropping2D)
+KERAS_LAYERS = (
+    keras.layers.Dense, keras.layers.Conv2D, keras.layers.Reshape, keras.layers.Cropping2D, keras.layers.Flatten,
+    keras.layers.ZeroPadding2D,
+)  # fmt: skip
 LARGE = 500_000  # weights
 ACTIVATIONS = (keras.activations.linear, keras.activations.gelu)  # that the page's JavaScript has
 
 
 def _described(layer: keras.Layer) -> dict[str, Any]:
-    """A decoder layer as the page's JavaScript knows it, without its weights. Raises `UserError`."""
+    """A layer as the page's JavaScript knows it, without its weights. Raises `UserError`."""
     activation = getattr(layer, "activation", keras.activations.linear)
     if activation not in ACTIVATIONS:
         raise UserError(f"the page has layers with gelu or no activation, not with {activation.__name__}.")
     gelu = activation is keras.activations.gelu
     if type(layer) not in (*KERAS_LAYERS, DepthToSpace):  # a subclass computes something else
-        raise UserError(f"the page cannot show a decoder with a layer such as {layer.name} ({type(layer).__name__}).")
+        raise UserError(f"the page cannot show a network with a layer such as {layer.name} ({type(layer).__name__}).")
     match layer:
         case keras.layers.Dense() if layer.use_bias:
             rows, columns = layer.kernel.shape
             return {"kind": "dense", "K": rows, "N": columns, "gelu": gelu}
         case keras.layers.Conv2D() if _plain(layer):
             size, _, channels, columns = layer.kernel.shape
-            return {"kind": "conv", "K": size * size * channels, "N": columns, "size": size, "gelu": gelu}
+            sizes = {"K": size * size * channels, "N": columns, "size": size, "stride": layer.strides[0]}
+            return {"kind": "conv", **sizes, "gelu": gelu}
         case keras.layers.Reshape() if len(layer.target_shape) == 3:
             return {"kind": "reshape"} | dict(zip(("height", "width", "channels"), layer.output.shape[1:], strict=True))
         case DepthToSpace():
             return {"kind": "depth_to_space", "block": layer.block}
-        case keras.layers.Cropping2D():
-            (top, _), (left, _) = layer.cropping
+        case keras.layers.Flatten() if layer.data_format == "channels_last":
+            return {"kind": "flatten"}
+        case keras.layers.Cropping2D() | keras.layers.ZeroPadding2D() if layer.data_format == "channels_last":
+            crops = isinstance(layer, keras.layers.Cropping2D)
+            (top, _), (left, _) = layer.cropping if crops else layer.padding
             height, width = layer.output.shape[1:3]
-            return {"kind": "crop", "top": top, "left": left, "height": height, "width": width}
-    raise UserError(f"the page cannot show a decoder with a layer such as {layer.name} ({type(layer).__name__}).")
+            return {"kind": "crop" if crops else "pad", "top": top, "left": left, "height": height, "width": width}
+    raise UserError(f"the page cannot show a network with a layer such as {layer.name} ({type(layer).__name__}).")
 
 
 def _plain(layer: keras.layers.Conv2D) -> bool:
-    """Whether a convolution is square, with a bias, of stride 1, and keeps the size of the image."""
-    square = layer.kernel_size[0] == layer.kernel_size[1]
-    simple = layer.strides == layer.dilation_rate == (1, 1) and layer.groups == 1
+    """Whether a convolution and its strides are square, with a bias and a border of zeros, and nothing else."""
+    square = layer.kernel_size[0] == layer.kernel_size[1] and layer.strides[0] == layer.strides[1]
+    simple = layer.dilation_rate == (1, 1) and layer.groups == 1
     return square and simple and layer.use_bias and layer.padding == "same" and layer.data_format == "channels_last"
 
 
@@ -85,20 +103,20 @@ def _twelve_bits(numbers: np.ndarray) -> np.ndarray:
     return np.stack([first & 255, first >> 8 | (second & 15) << 4, second >> 4], axis=-1).astype(np.uint8).ravel()
 
 
-def packed_decoder(decoder: keras.Model) -> dict[str, Any]:
-    """The decoder as a list of layers and two base64 blocks: whole numbers, and each column's scale and bias.
+def packed_network(network: keras.Model) -> dict[str, Any]:
+    """A network as a list of layers and two base64 blocks: whole numbers, and each column's scale and bias.
 
     A weight is its whole number times the scale of its column. Numbers have 16 bits, so that a weight is off by at
     most 1.6e-5 of the column's largest, or in a matrix of more than `LARGE` weights 12, which is 2.5e-4.
     Raises `UserError`.
     """
-    if not decoder.weights:
-        raise UserError("the page shows a decoder with weights, and this one has none.")
-    if not isinstance(decoder, keras.Sequential):
-        raise UserError(f"the page can show a decoder that is a keras.Sequential, not a {type(decoder).__name__}.")
+    if not network.weights:
+        raise UserError("the page shows networks with weights, and this one has none.")
+    if not isinstance(network, keras.Sequential):
+        raise UserError(f"the page can show a network that is a keras.Sequential, not a {type(network).__name__}.")
     weights, columns = [], []
-    layers = [_described(layer) for layer in decoder.layers]
-    for layer, described in zip(decoder.layers, layers, strict=True):
+    layers = [_described(layer) for layer in network.layers]
+    for layer, described in zip(network.layers, layers, strict=True):
         if layer.weights:
             kernel, bias = (np.asarray(w, np.float32) for w in layer.get_weights())
             kernel = kernel.reshape(-1, kernel.shape[-1])  # (K, N)
@@ -134,7 +152,7 @@ def _points(encodings: Encodings | None, names: tuple[str, ...]) -> dict[str, An
     z_mean, labels = encodings.z_mean[:POINTS], encodings.labels[:POINTS]
     z_mean = z_mean.astype(np.float64)
     step = max(CODE_STEP, float(np.abs(z_mean).max(initial=0.0)) / 32767)
-    few = 1 < len(names) <= 10
+    few = 1 < len(names) <= len(COLOURS)
     return {
         "codes": _base64(np.rint(z_mean / step).astype("<i2")),
         "labels": _base64(labels.astype(np.uint8)) if few else "",
@@ -179,10 +197,26 @@ def _examples(model: VAE, data: ImageData | None, encodings: Encodings | None, c
     indices = pictures.spread_indices(data.test_labels, count)
     images = data.test_images[indices]
     return {
-        "pixels": _base64(images),
+        "pixels": _base64(figures.to_bytes(model.prepare_arrays(images))),
         "codes": np.round(model.encode_arrays(images).z_mean, 3).tolist(),
         "labels": [data.label_names[i].replace("_", " ") for i in data.test_labels[indices] if data.label_names],
     }
+
+
+SCRIPTS = ("network.js", "simd.js", "arrays.js", "pad.js", "posterior.js", "explorer.js")
+
+
+def _packed_encoder(model: VAE) -> dict[str, Any] | None:
+    """The encoder of a model of small images, where the page can compute it."""
+    config = model.config
+    if config.channels != 1 or config.im_dim > SMALL or config.inference != "encoder":
+        return None
+    if type(model).encode is not VAE.encode:
+        return None
+    try:
+        return packed_network(model.encoder)
+    except UserError:  # one that the page does not know; it shows the decoder alone
+        return None
 
 
 def explorer_page(
@@ -191,6 +225,8 @@ def explorer_page(
     *,
     encodings: Encodings | None = None,
     name: str = "VAE",
+    title: str = "",
+    home: bool = False,
     card: Sequence[tuple[str, str]] = (),
     examples: int = 20,
     map_side: int = MAP_SIDE,
@@ -199,7 +235,9 @@ def explorer_page(
 
     ``data``, an `ImageData` or images (N, H, W, C), gives the names of the classes and ``examples`` test images to
     start from; without it the page starts from the first ``encodings``, which it shows decoded. ``card`` is a table of
-    what is worth knowing. ``map_side`` limits the picture behind the map, in pixels, and with it the size of the page.
+    what is worth knowing, ``title`` stands above the page (by default ``name``), and ``home`` links an index beside it.
+    ``map_side`` limits the picture behind the map, in pixels, and with it the size of the page. The page of small
+    images with one channel holds the encoder too, for what a visitor draws, and in two dimensions dissects an image.
     Raises `UserError` for a decoder with layers that the page lacks.
 
         >>> from vae_lib import VAE, explorer_page
@@ -226,20 +264,29 @@ def explorer_page(
     kl = np.zeros(config.latent_dim)
     if encodings is not None:
         kl = kl_per_dimension(encodings.z_mean, encodings.z_log_var)
-    tiles = max(4, min(SPIRAL, map_side // config.im_dim))
+    tiles = max(4, min(TILES, map_side // config.im_dim))
     names = data.label_names if data is not None else ()
     content = {
         "name": name,
         "side": config.im_dim,
         "channels": config.channels,
-        "mean": "sigmoid" if config.likelihood in ("bernoulli", "gaussian") else config.likelihood,
+        "title": title or name,
+        "lead": WORDS.format(
+            dim="one number" if config.latent_dim == 1 else f"{config.latent_dim} numbers",
+            each="it is" if config.latent_dim == 1 else "each of them is",
+        ),
+        "likelihood": config.likelihood,
+        "binary": config.binarize != "none",
+        "colours": COLOURS,
+        "tiles": tiles,
         "logScale": LOG_SCALE,
-        "decoder": packed_decoder(model.decoder),
+        "decoder": packed_network(model.decoder),
+        "encoder": _packed_encoder(model),
         "order": np.argsort(-kl, kind="stable").tolist(),
         "kl": np.round(kl, 3).tolist(),
         "quantiles": latent.DEFAULT_QUANTILES,
         "plane": _plane(model, encodings),
-        "spiral": {"tiles": SPIRAL, "order": latent.spiral(SPIRAL).ravel().tolist()},
+        "spiral": {"side": SPIRAL, "order": latent.spiral(SPIRAL).ravel().tolist()},
         "map": _data_uri(pictures.manifold(model, latent.axis_values(tiles), encodings=encodings)),
         "points": _points(encodings, names),
         "examples": _examples(model, data, encodings, examples),
@@ -248,19 +295,29 @@ def explorer_page(
     return _filled(
         "explorer.html",
         {
-            "title": html.escape(f"{name}: a latent space to explore"),
+            "title": html.escape(f"{title or name}: a latent space to explore"),
+            "description": html.escape(f"{title or name}: sliders over a latent space, decoded in the page."),
+            "home": HOME if home else "",
             "style": _asset("style.css"),
             "content": json.dumps(content, allow_nan=False).replace("<", "\\u003c"),
-            "script": _asset("decoder.js") + _asset("explorer.js"),
+            "script": "".join(map(_asset, SCRIPTS)),
         },
     )
 
 
 def run_page(run: Run, data: ImageData | None = None, **options: Any) -> str:
     """`explorer_page` of a run, with its encodings, its name and its card."""
+    title = run_title(run)
     return explorer_page(
-        run.model, data, encodings=run.encodings, name=run.name, card=run_card(run), **options
+        run.model, data, encodings=run.encodings, name=run.name, title=title, card=run_card(run), **options
     )  # fmt: skip
+
+
+def run_title(run: Run) -> str:
+    """What a run is about, in words."""
+    dim = run.config.model.latent_dim
+    what = TITLES.get(run.config.data.name)
+    return f"{what} in {dim} dimension{'s' * (dim > 1)}" if what else run.name
 
 
 def index_page(runs: Mapping[str, Run]) -> str:
@@ -271,14 +328,18 @@ def index_page(runs: Mapping[str, Run]) -> str:
 
 
 def _index_cards(runs: Mapping[str, Run]) -> Iterator[str]:
+    yield (
+        '<li><a href="lab.html"><b class="words">Watch one learn, and break it</b>'
+        "<strong>Train a VAE in the page</strong><span>with your own drawings, in seconds</span></a></li>"
+    )
     for file, run in runs.items():
-        tiles = max(4, 280 // run.config.model.im_dim)
+        tiles = 10 if run.config.model.im_dim <= SMALL else 5
         picture = _data_uri(pictures.manifold(run.model, latent.axis_values(tiles), encodings=run.encodings))
-        task = html.escape(report.describe_task(run.config, run.config.data.found or "sample"))
+        task = html.escape(report.describe_task(run.config, run.config.data.found or "sample").partition(", ")[2])
         name = html.escape(run.name)
         yield (
             f'<li><a href="{html.escape(file)}"><img src="{picture}" alt="" width="280" height="280">'
-            f"<strong>{name}</strong><span>{task}; {run.config.model.latent_dim} latent dimensions</span></a></li>"
+            f"<strong>{html.escape(run_title(run))}</strong><span>{task}; the run {name}</span></a></li>"
         )
 
 

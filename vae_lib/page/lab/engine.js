@@ -1,62 +1,6 @@
 // A variational auto-encoder of dense layers that learns: arrays, layers, likelihoods, Adam, and the bounds of log p(x).
 // It knows nothing of the page and runs in a worker, in the page itself, or anywhere else.
 
-// ---- Arrays ------------------------------------------------------------------------------------------------
-
-const PAGE_BYTES = 65536;
-const up = (n, to = 4) => Math.ceil(n / to) * to;
-
-// Float32Arrays in one block of memory, so that WebAssembly can multiply them where it is to be had.
-class Memory {
-  constructor(numbers, { simd = true } = {}) {
-    this.at = 0;
-    this.product = plainProduct;
-    if (simd) {
-      try {
-        const memory = new WebAssembly.Memory({ initial: Math.ceil((4 * numbers) / PAGE_BYTES) });
-        const product = simdProduct(memory);
-        this.buffer = memory.buffer;
-        this.product = (A, B, M, N, K, C) => product(A.byteOffset, B.byteOffset, C.byteOffset, M, N, K);
-      } catch { /* no WebAssembly here, or none with four numbers at a time */ }
-    }
-    this.simd = this.product !== plainProduct;
-    this.buffer ??= new ArrayBuffer(4 * numbers);
-  }
-
-  array(length) {
-    const array = new Float32Array(this.buffer, 4 * this.at, length);
-    this.at += up(length);
-    return array;
-  }
-}
-
-// C (M, N) = A (M, K) times B (N, K) transposed. M is a multiple of 4, N of 2, K of 4.
-function plainProduct(A, B, M, N, K, C) {
-  for (let m = 0; m < M; m += 4) {
-    const a0 = m * K, a1 = a0 + K, a2 = a1 + K, a3 = a2 + K;
-    for (let n = 0; n < N; n += 2) {
-      const b0 = n * K, b1 = b0 + K;
-      let s00 = 0, s01 = 0, s10 = 0, s11 = 0, s20 = 0, s21 = 0, s30 = 0, s31 = 0;
-      for (let k = 0; k < K; k += 1) {
-        const y0 = B[b0 + k], y1 = B[b1 + k];
-        const x0 = A[a0 + k], x1 = A[a1 + k], x2 = A[a2 + k], x3 = A[a3 + k];
-        s00 += x0 * y0; s01 += x0 * y1; s10 += x1 * y0; s11 += x1 * y1;
-        s20 += x2 * y0; s21 += x2 * y1; s30 += x3 * y0; s31 += x3 * y1;
-      }
-      let c = m * N + n;
-      C[c] = s00; C[c + 1] = s01; c += N;
-      C[c] = s10; C[c + 1] = s11; c += N;
-      C[c] = s20; C[c + 1] = s21; c += N;
-      C[c] = s30; C[c + 1] = s31;
-    }
-  }
-}
-
-// (R, C) to (C, R).
-function transpose(from, R, C, to) {
-  for (let r = 0; r < R; r += 1) for (let c = 0, i = r * C; c < C; c += 1, i += 1) to[c * R + r] = from[i];
-}
-
 // ---- Chance ------------------------------------------------------------------------------------------------
 
 // Numbers that follow from a seed alone: sfc32 (Doty-Humphrey), and normal ones by Box and Muller.
@@ -101,13 +45,6 @@ class Chance {
 // ---- Layers ------------------------------------------------------------------------------------------------
 
 const ROOT_TWO_PI = Math.sqrt(2 * Math.PI), LOG_TWO_PI = Math.log(2 * Math.PI);
-
-// Error function, to 2e-7 (Abramowitz and Stegun 1964, 7.1.26); e is exp(-x^2).
-function erfWith(x, e) {
-  const t = 1 / (1 + 0.3275911 * Math.abs(x));
-  const p = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))));
-  return x < 0 ? p * e - 1 : 1 - p * e;
-}
 
 // GELU in place of `values`, and its derivative in `slope`.
 function gelu(values, slope) {
@@ -164,9 +101,6 @@ class Dense {
 // `nll` is -log p(x | out) of the pixels of one image, from i to end, with its derivative with respect to `out` in `slope`.
 // `linear` says the same as a line in x, so that many codes meet many images in one product: log p(x | out) = x * slope -
 // offset - base(x). It leaves the slope in `slope` and returns the offset.
-
-const softplus = (x) => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)));
-const sigmoid = (x) => 1 / (1 + Math.exp(-x));
 
 // log C of the continuous Bernoulli's constant C = l / tanh(l / 2), and its derivative; a series where l is small.
 function logConstant(l) {
@@ -357,18 +291,6 @@ class Net {
   }
 }
 
-const normalCdf = (x) => 0.5 * (1 + erfWith(x * Math.SQRT1_2, Math.exp(-0.5 * x * x)));
-
-// The standard normal's quantile, by bisection.
-function normalQuantile(p) {
-  let low = -8, high = 8;
-  while (high - low > 1e-9) {
-    const middle = (low + high) / 2;
-    if (normalCdf(middle) < p) low = middle; else high = middle;
-  }
-  return (low + high) / 2;
-}
-
 // ---- Bounds of log p(x) ------------------------------------------------------------------------------------
 
 // nll and kl of each of `count` images (rows of width) with one draw each, noise (count, dim).
@@ -395,12 +317,15 @@ function terms(net, images, count, noise) {
   return { nll, kl };
 }
 
-// log p(x) of each image of a model with two latent dimensions: a sum of p(x | z) p(z) over side^2 codes, which lie like
-// the quantiles of a Gaussian `spread` times as wide as the prior, so that codes far out are seen as well. Too small where
-// posteriors are narrower than a cell.
-function logPx(net, images, count, side, spread = 1.6) {
-  const { width, dim, inputs, rows, memory, likelihood } = net, codes = side * side;
-  const axis = Array.from({ length: side }, (_, i) => spread * normalQuantile((i + 0.5) / side));
+// Codes of a plane along one side, like the quantiles of a Gaussian that is wider than the prior.
+const SPREAD = 1.6;
+const wideAxis = (side, spread = SPREAD) => Array.from({ length: side }, (_, i) => spread * normalQuantile((i + 0.5) / side));
+
+// log p(x) of each image of a model with two latent dimensions: a sum of p(x | z) p(z) over side^2 codes, so that codes far
+// out are seen as well. Too small where posteriors are narrower than a cell. `each` is told every term of an image but for
+// what is the same for all codes.
+function logPx(net, images, count, side, { spread = SPREAD, each = null } = {}) {
+  const { width, dim, inputs, rows, memory, likelihood } = net, codes = side * side, axis = wideAxis(side, spread);
   const logShare = axis.map((z) => Math.log(spread / side) - 0.5 * z * z * (1 - 1 / (spread * spread)));
   const result = new Float64Array(count);
   for (let first = 0; first < count; first += rows) { // as many images at once as the net has rows
@@ -425,6 +350,7 @@ function logPx(net, images, count, side, spread = 1.6) {
       for (let i = 0; i < size; i += 1) {
         for (let b = 0; b < B; b += 1) {
           const fit = net.fits[i * M + b] - offset[b];
+          each?.(first + i, start + b, fit);
           if (fit > best[i]) { sum[i] = sum[i] * Math.exp(best[i] - fit) + 1; best[i] = fit; } else sum[i] += Math.exp(fit - best[i]);
         }
       }

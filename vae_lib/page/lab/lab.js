@@ -2,9 +2,8 @@
 
 const at = (id) => document.getElementById(id);
 const content = JSON.parse(at("content").textContent);
-const clamp = (x, low, high) => Math.min(Math.max(x, low), high);
 const FRAMES = 60;
-const COLOURS = ["#4e79a7", "#f28e2b", "#e15759", "#76b7b2", "#59a14f", "#edc948", "#b07aa1", "#ff9da7", "#9c755f", "#d4d4d4"];
+const COLOURS = content.colours;
 
 // ---- Settings ----------------------------------------------------------------------------------------------
 // Each with its values, in the order in which they are shown; `live` ones may change while it learns.
@@ -17,7 +16,8 @@ const SETTINGS = {
     none: "none", "kl-mean": "KL averaged over dimensions", "kl-sign": "sign of the KL flipped", "nll-mean": "nll averaged over pixels",
     sigma: "sigma for log sigma squared", "no-gradient": "no gradient through the draw", "double-sigmoid": "a sigmoid too many" } },
   frozen: { label: "only the encoder learns", live: true, start: false },
-  data: { label: "images", start: "digits", choices: { digits: "digits, black and white", garments: "garments, grey" } },
+  data: { label: "images", start: "digits", choices: {
+    digits: "digits, black and white", garments: "garments, grey", dots: "a dot, somewhere", bars: "a bar, turned" } },
   likelihood: { label: "likelihood of a pixel", start: "bernoulli", choices: {
     bernoulli: "Bernoulli", continuous_bernoulli: "continuous Bernoulli", gaussian: "Gaussian" } },
   latent: { label: "latent dimensions", values: [1, 2, 3, 5, 8, 16], start: 2 },
@@ -29,6 +29,8 @@ let hidden = []; // controls that the address hides
 
 const EXPERIMENTS = [
   { name: "The plane forms", set: {}, text: "Press Play. At first every place of the plane draws the same grey mixture; within seconds digits appear, and the dots, which are images that nothing learns from, find their regions. Drag the ring through the plane." },
+  { name: "A world of two numbers", set: { data: "dots" }, text: "Each image shows one dot, so two numbers say all there is to say: how far right it lies, and how far up. Press Play, and see the plane become a map of the places. It need not be upright, and it may be mirrored: nothing asks for that." },
+  { name: "A circle on a plane", set: { data: "bars" }, text: "A bar is turned by some angle and more or less long. After half a turn a bar looks as it did, so its angles form a circle, and a circle cannot be laid on the plane like a grid. Find out how the model helps itself: look for the place around which the angles turn, or for a seam." },
   { name: "Collapse and revival", set: { beta: 60 }, text: "With a beta of 60 the KL costs more than it saves: all dots fall to the middle, and every place draws the same digit. Let it learn until nothing moves, then set beta back to 1. Does it recover, and how fast?" },
   { name: "A mean in the wrong place", set: { bug: "nll-mean" }, text: "The reconstruction cost is averaged over the 784 pixels, while the KL is not, which is a beta of 784. It looks like collapse, because it is one. Take the mistake out while it learns." },
   { name: "Two numbers for ten digits", set: { latent: 2 }, text: "Note the -ELBO after a minute. Then choose 8 latent dimensions and start again: the cost falls far below. What is lost is the plane; the point now moves through the first two dimensions only." },
@@ -48,7 +50,7 @@ function control(name) {
   } else row.innerHTML = `<label for="${name}">${label}</label><input id="${name}" type="checkbox"><output></output>`;
   row.querySelector("input, select").addEventListener("input", ({ target }) => {
     state[name] = values ? values[target.value] : choices ? target.value : target.checked;
-    if (name === "data") state.likelihood = state.data === "digits" ? "bernoulli" : "continuous_bernoulli";
+    if (name === "data") state.likelihood = state.data === "garments" ? "continuous_bernoulli" : "bernoulli";
     showSettings();
     remember();
     if (SETTINGS[name].live) tell({ do: "set", settings: state });
@@ -191,6 +193,7 @@ function draw() {
   const pairs = new Uint8ClampedArray(latest.shown.length * 2);
   pairs.set(latest.shown); pairs.set(latest.restored, latest.shown.length);
   greyscale(pairs, latest.shown.length / (SIDE * SIDE), at("pairs"));
+  if (drawn && latest.playing) encodeDrawing(false);
   showNumbers();
   at("verdict").textContent = verdict();
   decodePoint();
@@ -225,12 +228,28 @@ function drawCodes(now) {
     pen.fillText(name, px, py);
   };
   if (shown) {
-    const { labels, names } = content[state.data];
+    const { labels, names } = content.sets[state.data];
     for (let i = 0; i < codes.length; i += 2 * latent) {
       ellipse(codes.subarray(i, i + latent), codes.subarray(i + latent, i + 2 * latent), COLOURS[labels[i / (2 * latent)]], 1.5, names[labels[i / (2 * latent)]]);
     }
   }
+  if (posterior && now && latent === 2) drawPosterior(pen, size);
   if (drawn && drawn.mean.length === latent) ellipse(drawn.mean, drawn.sigma, "#ffffff", 5, "");
+}
+
+// Where the drawing's code can lie: each cell of the plane as opaque as its density.
+function drawPosterior(pen, size) {
+  const side = Math.sqrt(posterior.length), axis = wideAxis(side);
+  const edges = Array.from({ length: side + 1 }, (_, i) =>
+    size * toPlane(i === 0 ? -9 : i === side ? 9 : (axis[i - 1] + axis[i]) / 2));
+  pen.fillStyle = "#ffffff";
+  posterior.forEach((density, cell) => {
+    if (density < 0.02) return;
+    const [column, row] = [cell % side, Math.floor(cell / side)];
+    pen.globalAlpha = 0.75 * density;
+    pen.fillRect(edges[column], size - edges[row + 1], edges[column + 1] - edges[column], edges[row + 1] - edges[row]);
+  });
+  pen.globalAlpha = 1;
 }
 
 function drawCurves() {
@@ -280,7 +299,7 @@ function showNumbers() {
   const rows = [
     ["-ELBO of held-out images", `${number(-latest.elbo)} nats`],
     ["reconstruction + KL", `${number(latest.nll)} + ${number(latest.kl)}`],
-    ["exact cost -log p(x)", Number.isFinite(lastExact()) ? `${number(-lastExact())} nats` : latest.perDimension.length === 2 ? "..." : "for two dimensions only"],
+    ["exact cost -log p(x)", lastExactRow() ? `${number(-lastExact())} nats, when the -ELBO was ${number(lastExactRow().nll + lastExactRow().kl)}` : latest.perDimension.length === 2 ? "..." : "for two dimensions only"],
     ["of training images, lately", latest.trainNll === undefined ? "" : `${number(latest.trainNll + latest.trainKl)} nats`],
     ["seen", `${latest.seen.toLocaleString("en")} images, ${number(latest.epoch)} epochs, ${Math.round(latest.speed).toLocaleString("en")} a second`],
   ];
@@ -330,61 +349,29 @@ function pointTo(event) {
   decodePoint();
 }
 
-const ink = new Float32Array(SIDE * SIDE);
-let stroke = null;
+const pad = new Pad(at("pad"), SIDE, () => encodeDrawing());
 
-function padPoint(event) {
-  const box = at("pad").getBoundingClientRect();
-  return [((event.clientX - box.left) / box.width) * SIDE, ((event.clientY - box.top) / box.height) * SIDE];
-}
-
-function inkLine([x0, y0], [x1, y1]) {
-  const steps = Math.ceil(Math.hypot(x1 - x0, y1 - y0) * 4) + 1;
-  for (let i = 0; i <= steps; i += 1) {
-    const x = x0 + ((x1 - x0) * i) / steps, y = y0 + ((y1 - y0) * i) / steps;
-    for (let py = Math.floor(y - 2); py <= y + 2; py += 1) {
-      for (let px = Math.floor(x - 2); px <= x + 2; px += 1) {
-        if (px < 0 || py < 0 || px >= SIDE || py >= SIDE) continue;
-        ink[py * SIDE + px] = Math.max(ink[py * SIDE + px], clamp(1.9 - Math.hypot(px + 0.5 - x, py + 0.5 - y), 0, 1));
-      }
-    }
-  }
-}
-
-// The drawing as the data has its digits: 20 pixels high or wide, its mass in the middle, and for digits black and white.
+// The drawing in bytes, and for digits in black and white.
 function drawing28() {
-  let [left, right, top, bottom] = [SIDE, -1, SIDE, -1];
-  ink.forEach((value, i) => {
-    if (value < 0.3) return;
-    const x = i % SIDE, y = Math.floor(i / SIDE);
-    [left, right, top, bottom] = [Math.min(left, x), Math.max(right, x), Math.min(top, y), Math.max(bottom, y)];
-  });
-  if (right < 0) return null;
-  const scale = Math.max(right - left + 1, bottom - top + 1) / 20, sample = (x, y) => {
-    const fx = Math.floor(x), fy = Math.floor(y), value = (i, j) => (i < 0 || j < 0 || i >= SIDE || j >= SIDE ? 0 : ink[j * SIDE + i]);
-    const [a, b] = [x - fx, y - fy];
-    return (1 - b) * ((1 - a) * value(fx, fy) + a * value(fx + 1, fy)) + b * ((1 - a) * value(fx, fy + 1) + a * value(fx + 1, fy + 1));
-  };
-  const middle = [(left + right) / 2, (top + bottom) / 2], boxed = new Float32Array(SIDE * SIDE);
-  let mass = 0, mx = 0, my = 0;
-  boxed.forEach((_, i) => {
-    const x = i % SIDE, y = Math.floor(i / SIDE), value = sample(middle[0] + (x - 13.5) * scale, middle[1] + (y - 13.5) * scale);
-    boxed[i] = value; mass += value; mx += value * x; my += value * y;
-  });
-  const [dx, dy] = [Math.round(mx / mass - 13.5), Math.round(my / mass - 13.5)], bytes = new Uint8Array(SIDE * SIDE);
-  bytes.forEach((_, i) => {
-    const x = (i % SIDE) + dx, y = Math.floor(i / SIDE) + dy;
-    const value = x < 0 || y < 0 || x >= SIDE || y >= SIDE ? 0 : boxed[y * SIDE + x];
-    bytes[i] = state.data === "digits" ? 255 * (value >= 0.5) : 255 * value;
-  });
-  return bytes;
+  const image = pad.image();
+  return image && Uint8Array.from(image, (value) => (state.data === "garments" ? 255 * value : 255 * (value >= 0.5)));
 }
 
-async function encodeDrawing() {
-  greyscale(Uint8ClampedArray.from(ink, (value) => 255 * value), 1, at("pad"));
+let posterior = null, posteriorTimer; // of the drawing, in cells of the plane
+
+// The drawing's code now; with `move` the ring goes there, and its posterior follows when the hand rests.
+async function encodeDrawing(move = true) {
   const image = drawing28();
-  if (!image || !latest) { drawn = null; drawCodes(true); return; }
+  if (!image || !latest) { [drawn, posterior] = [null, null]; drawCodes(true); return; }
   drawn = await ask({ do: "encode", image });
+  if (move) posterior = null;
+  clearTimeout(posteriorTimer);
+  posteriorTimer = setTimeout(async () => {
+    posterior = (await ask({ do: "posterior", image })).cells;
+    if (!pad.image()) posterior = null; // it was wiped off meanwhile
+    drawCodes(true);
+  }, move ? 200 : 0);
+  if (!move) return;
   drawn.mean.forEach((value, i) => { point[i] = value; });
   placeOthers();
   greyscale(drawn.pixels, 1, at("decoded"));
@@ -430,16 +417,7 @@ function wire() {
     [point[0], point[1]] = move.map((value, i) => clamp(point[i] + value, -2.3, 2.3));
     decodePoint();
   });
-  at("pad").addEventListener("pointerdown", (event) => { at("pad").setPointerCapture(event.pointerId); stroke = padPoint(event); inkLine(stroke, stroke); encodeDrawing(); });
-  at("pad").addEventListener("pointermove", (event) => {
-    if (!stroke || !event.buttons) return;
-    const next = padPoint(event);
-    inkLine(stroke, next);
-    stroke = next;
-    encodeDrawing();
-  });
-  at("pad").addEventListener("pointerup", () => { stroke = null; });
-  at("clear").addEventListener("click", () => { ink.fill(0); at("status").textContent = ""; encodeDrawing(); });
+  at("clear").addEventListener("click", () => { pad.clear(); at("status").textContent = ""; encodeDrawing(); });
   at("learn-it").addEventListener("click", () => {
     const image = drawing28();
     if (!image) { at("status").textContent = "draw something first"; return; }
@@ -465,15 +443,38 @@ async function unpackImages({ packed, bits }) {
   return pixels;
 }
 
+// Images with two numbers in them: a dot at a place, or a bar with an angle and a length; labels are quarters of the range.
+function toys(name, count, seed) {
+  const chance = new Chance(seed), images = new Uint8Array(count * SIDE * SIDE), labels = [];
+  for (let n = 0; n < count; n += 1) {
+    const [a, b] = [chance.uniform(), chance.uniform()], [sin, cos] = [Math.sin(Math.PI * a), Math.cos(Math.PI * a)];
+    labels.push(name === "dots" ? 2 * (b >= 0.5) + (a >= 0.5) : Math.floor(4 * a));
+    for (let i = 0; i < SIDE * SIDE; i += 1) {
+      const x = (i % SIDE) - 13.5, y = 13.5 - Math.floor(i / SIDE), along = x * cos + y * sin, off = y * cos - x * sin;
+      const inside = name === "dots" ? Math.hypot(x - 16 * (a - 0.5), y - 16 * (b - 0.5)) < 4 : Math.abs(off) < 1.6 && Math.abs(along) < 4 + 8 * b;
+      images[n * SIDE * SIDE + i] = inside ? 255 : 0;
+    }
+  }
+  return { images, labels };
+}
+
+const TOYS = { dots: ["SW", "SE", "NW", "NE"], bars: ["0\u00b0", "45\u00b0", "90\u00b0", "135\u00b0"] };
+
 async function main() {
   open();
   wire();
   fromAddress();
   showSettings();
-  at("story").textContent = EXPERIMENTS[0].text;
-  greyscale(new Uint8ClampedArray(SIDE * SIDE), 1, at("pad"));
-  for (const name of [state.data, ...Object.keys(content).filter((other) => other !== state.data)]) {
-    const [train, test] = await Promise.all([unpackImages(content[name].train), unpackImages(content[name].test)]);
+  const prepared = EXPERIMENTS.findIndex(({ set }) => Object.entries(SETTINGS).every(([name, { start }]) => state[name] === (set[name] ?? start)));
+  at("experiment").value = Math.max(prepared, 0);
+  at("story").textContent = EXPERIMENTS[Math.max(prepared, 0)].text;
+  for (const name of [state.data, ...Object.keys(SETTINGS.data.choices).filter((other) => other !== state.data)]) {
+    let train, test;
+    if (name in TOYS) {
+      const held = toys(name, 200, 2);
+      [train, test] = [toys(name, 2000, 1).images, held.images];
+      content.sets[name] = { labels: held.labels, names: TOYS[name] };
+    } else [train, test] = await Promise.all([unpackImages(content.sets[name].train), unpackImages(content.sets[name].test)]);
     tell({ do: "data", name, pixels: SIDE * SIDE, train, test });
     if (name === state.data) start();
   }
@@ -484,7 +485,7 @@ globalThis.lab = {
     step: latest.step, images: latest.seen, nll: latest.nll, kl: latest.kl, elbo: latest.elbo, log_px: lastExact() ?? null,
     elbo_at_log_px: lastExactRow() ? -(lastExactRow().nll + lastExactRow().kl) : null, kl_per_dimension: [...latest.perDimension],
     playing: latest.playing, beta: latest.settings.beta, images_a_second: latest.speed, verdict: verdict(), settings: { ...state }, point: [...point],
-    drawing: drawn && { mean: drawn.mean, sigma: drawn.sigma },
+    drawing: drawn && { mean: drawn.mean, sigma: drawn.sigma, posterior: posterior && Array.from(posterior) },
   },
 };
 main();

@@ -2,6 +2,7 @@
 
 const SIDE = 28; // pixels along an image
 const HELD_OUT = 200; // images that nothing learns from, and that all curves are measured on
+const MOST_SIDE = 160; // of the grid that log p(x) is summed over
 const PLANE_END = 0.01; // share of the prior beyond each end of the plane
 
 // Rows of `width` floats from bytes (N, pixels) in 0..255.
@@ -84,9 +85,18 @@ class Learner {
     const found = { step: net.steps, seen: this.seen, nll: mean(nll), kl: mean(kl) };
     found.elbo = -(found.nll + found.kl);
     if (running.count) Object.assign(found, { trainNll: running.nll / running.count, trainKl: running.kl / running.count });
-    if (exact && net.latent === 2) found.logPx = mean(logPx(net, this.test, this.held, exact));
+    const side = exact && net.latent === 2 ? this.fineEnough(exact) : 0;
+    if (side) found.logPx = mean(logPx(net, this.test, this.held, side));
     this.running = { nll: 0, kl: 0, count: 0 };
     return found;
+  }
+
+  // How many codes along a side of the plane see the narrow ones of the posteriors, `least` at least; 0 if too many.
+  fineEnough(least) {
+    const codes = this.codes(), { latent } = this.net, sigmas = [];
+    for (let i = 0; i < codes.length; i += 2 * latent) sigmas.push(Math.min(...codes.subarray(i + latent, i + 2 * latent)));
+    const narrow = sigmas.sort((a, b) => a - b)[Math.floor(sigmas.length / 10)], side = Math.ceil((SPREAD * ROOT_TWO_PI) / narrow);
+    return side > MOST_SIDE ? 0 : Math.max(side, least);
   }
 
   // Codes of the held-out images: mean and standard deviation of the first dimensions, (N, 2 * latent).
@@ -137,6 +147,18 @@ class Learner {
       }
     }
     return codes;
+  }
+
+  // The posterior of one image, bytes (pixels), in side * side cells of the plane, each with its density in parts of the
+  // largest; null but for two latent dimensions.
+  posterior(bytes, side) {
+    const { net } = this, logs = new Float64Array(side * side);
+    if (net.latent !== 2) return null;
+    logPx(net, asRows(bytes, this.data.pixels, net.width), 1, side, { each: (_, code, value) => { logs[code] = value; } });
+    const axis = wideAxis(side), wide = (z) => -0.5 * (z / SPREAD) ** 2; // cells are as wide as such codes are rare
+    const densities = logs.map((value, code) => value + wide(axis[code % side]) + wide(axis[Math.floor(code / side)]));
+    const most = densities.reduce((a, b) => Math.max(a, b), -Infinity);
+    return Float32Array.from(densities, (value) => Math.exp(value - most));
   }
 
   // Mean and standard deviation of the code of one image, bytes (pixels).

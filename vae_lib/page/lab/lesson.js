@@ -80,6 +80,7 @@ function startLesson(post, again) {
       const code = learner.encode(image);
       post({ type: "encoded", id, ...code, pixels: learner.decode(Float32Array.from(code.mean)) });
     },
+    posterior({ id, image }) { post({ type: "posterior", id, cells: learner.posterior(image, INTEGRAL) }); },
     add({ image, copies }) { learner.add(image, copies); },
   };
   return (message) => answers[message.do](message);
