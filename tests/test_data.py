@@ -1,6 +1,7 @@
 """Every source of images, the cache, and what happens without a network."""
 
 import hashlib
+import os
 import re
 import shutil
 import threading
@@ -14,7 +15,7 @@ from PIL import Image
 
 from tests.conftest import run_python
 from vae_lib.data import loading, sources
-from vae_lib.data.loading import load_data, prepare_sample
+from vae_lib.data.loading import fingerprint, load_data, prepare_sample
 from vae_lib.errors import UserError
 
 SAMPLE_SHA256 = {  # of the arrays; samples/SOURCES.md lists the same
@@ -283,21 +284,22 @@ def test_the_sample_cannot_be_held_out_of_itself(offline):
 
 
 def test_photos_are_shrunk_as_they_are_read(tmp_path, monkeypatch):
-    """Only one photo is held at its full size."""
+    """Only a photo for each core is held at its full size."""
     alive = []
     real = sources._open
 
-    def opened(file):
-        picture = real(file)
+    def opened(file, im_dim):
+        picture = real(file, im_dim)
         alive.append(weakref.ref(picture))
-        assert sum(ref() is not None for ref in alive) <= 2
+        assert sum(ref() is not None for ref in alive) <= 2 * (os.cpu_count() or 1)
         return picture
 
     monkeypatch.setattr(sources, "_open", opened)
-    for i in range(6):
+    count = 6 * (os.cpu_count() or 1)
+    for i in range(count):
         Image.new("L", (64, 64), i).save(tmp_path / f"{i}.png")
     assert load_data(str(tmp_path), 8).train_images.shape[1:] == (8, 8, 1)
-    assert len(alive) == 6
+    assert len(alive) == count
 
 
 def test_the_memory_of_a_container_counts(tmp_path, monkeypatch):
@@ -441,3 +443,47 @@ def test_a_prepared_sample_is_not_taken_for_the_full_set(tmp_path, monkeypatch):
     (tmp_path / "other" / "mnist" / "3.0.1").mkdir(parents=True)
     with pytest.raises(UserError, match="holds something else than the sample"):
         prepare_sample("mnist", tmp_path / "other")
+
+
+def many_jpegs(folder, count=500, side=40):
+    folder.mkdir()
+    for i in range(count):
+        pixels = np.full([side, side, 3], i % 251, np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i:05d}.jpg", quality=95)
+    return folder
+
+
+def test_a_large_folder_is_decoded_once(tmp_path, monkeypatch, capsys):
+    folder = many_jpegs(tmp_path / "many")
+    first = load_data(folder, 16, cache_dir=tmp_path / "cache")
+    assert "500 images in 1 class" in capsys.readouterr().err
+    levels = np.concatenate([first.train_images, first.test_images]).mean(axis=(1, 2, 3))
+    assert sorted(levels.round().astype(int)) == sorted(i % 251 for i in range(500))  # none is lost or doubled
+
+    def decode(*_):
+        raise AssertionError("decoded again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sources, "decode_all", decode)
+        again = load_data(folder, 16, cache_dir=tmp_path / "cache")
+        assert "500 images in 1 class" in capsys.readouterr().err
+        assert again.source == "folder"
+        assert fingerprint(again) == fingerprint(first)
+        with pytest.raises(AssertionError):  # another size
+            load_data(folder, 12, cache_dir=tmp_path / "cache")
+        os.utime(folder / "00007.jpg", (1, 1))
+        with pytest.raises(AssertionError):
+            load_data(folder, 16, cache_dir=tmp_path / "cache")
+    Image.fromarray(np.zeros([40, 40], np.uint8)).save(folder / "00007.jpg")
+    with pytest.raises(UserError, match=r"mixes kinds of images, RGB \(00000.jpg\) and grey \(00007.jpg\)"):
+        load_data(folder, 16, cache_dir=tmp_path / "cache")
+
+
+def test_large_photos_are_decoded_small(tmp_path):
+    rows, columns = np.mgrid[:1200, :1600] / 1200
+    photo = np.uint8(127 + 120 * np.sin(9 * rows)[..., None] * np.cos([[[5, 8, 3]]] * columns[..., None]))
+    for i in range(2):
+        Image.fromarray(photo).save(tmp_path / f"{i}.jpg", quality=95)
+    data = load_data(tmp_path, 32)
+    whole = sources.resize(Image.open(tmp_path / "0.jpg"), 32)
+    assert np.abs(data.train_images[0].astype(int) - whole).max() <= 4

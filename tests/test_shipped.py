@@ -32,7 +32,7 @@ BARS = {  # nats per image on the whole test set, lower is better
     ("mnist_2", "refined_elbo"): 125.5,
     ("mnist_2_exact", "log_px"): 114.5,
     ("mnist_dynamic_2", "log_px"): 133.0,
-    ("mnist_dynamic_20", "iwae_5000"): 84.5,
+    ("mnist_dynamic_20", "iwae_500"): 83.3,
 }
 BITS = {"fashion_mnist_2": 3.85, "faces_2": 6.81, "faces_6": 6.45, "faces_10": 6.24}  # per pixel, likewise
 # Bits per pixel better than the plain recipe's. Two or six dimensions hold too little of a face for more.
@@ -140,7 +140,7 @@ def test_the_encodings_carry_the_recorded_kl(run):
 
 def test_the_recorded_bounds_are_in_their_places(run):
     test = run.metrics["test"]
-    bounds = [test[key] for key in ("elbo", "iwae_50", "iwae_5000", "log_px") if key in test]
+    bounds = [test[key] for key in ("elbo", "iwae_50", "iwae_500", "log_px") if key in test]
     assert len(bounds) >= 2
     assert bounds == sorted(bounds)
     if "log_px" in test:
@@ -153,8 +153,8 @@ def test_no_verdict_is_kept_quiet(run):
     train, test = run.metrics["train"]["elbo"], run.metrics["test"]["elbo"]
     assert train - test < 0.05 * abs(train)
     found = report.verdict(run.config.model, run.metrics["test"], run.metrics["train"])
-    if run.path.name == "mnist_dynamic_20":  # the README says so: a digit needs fifteen
-        assert [sentence.split(" (")[0] for sentence in found] == ["5 of 20 latent dimensions are collapsed"]
+    if run.path.name == "mnist_dynamic_20":  # pickles/README.md says so
+        assert [sentence.split(" (")[0] for sentence in found] == ["3 of 20 latent dimensions are collapsed"]
     else:
         assert found == []
 

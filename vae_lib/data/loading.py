@@ -27,6 +27,7 @@ from vae_lib.data import sources
 from vae_lib.errors import UserError, notice, one_of
 from vae_lib.files import user_path
 
+MANY_FILES = 500  # in a folder, from which on the decoded images are kept
 CACHE_VERSION = 2  # raise it when decoding, cropping, resizing or splitting changes
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
@@ -145,12 +146,13 @@ def _load(
     cache_dir: str | os.PathLike[str] | None,
     hold_out_sample: bool,
 ) -> ImageData:
+    cache = user_path(cache_dir, "cache_dir") if cache_dir is not None else default_cache_dir()
     if isinstance(name, Path):
         if hold_out_sample:
             raise UserError("a folder has no bundled sample that could be held out: leave hold_out_sample off.")
         if source != "auto":
             raise UserError(f"a source is for {', '.join(DATASETS)}: the folder {str(name)!r} is its own.")
-        return _folder(name, im_dim)
+        return _folder(name, im_dim, cache)
     if source == "sample":
         if hold_out_sample:
             raise UserError("the bundled sample cannot be held out of itself: leave hold_out_sample off.")
@@ -162,7 +164,6 @@ def _load(
             one_of("source", source, ("auto", "tfds", "sample"))
             raise UserError(f"source {source!r} is no folder.")
         data_dir, source, named = folder, "tfds", True
-    cache = user_path(cache_dir, "cache_dir") if cache_dir is not None else default_cache_dir()
     found = _full_set(name, im_dim, data_dir, cache, named)
     if found is not None:
         return _without_sample(found, name) if hold_out_sample else found
@@ -205,12 +206,21 @@ def _full_set(name: str, im_dim: int, data_dir: Path, cache: Path | None, named:
     return data if cache is None else _write_cache(cache / (key + _fingerprint(prepared)), data)
 
 
-def _folder(folder: Path, im_dim: int) -> ImageData:
+def _folder(folder: Path, im_dim: int, cache: Path | None) -> ImageData:
     if not os.path.isdir(folder):
         near = difflib.get_close_matches(str(folder), DATASETS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(DATASETS)}, or a folder."
         raise UserError(f"data {str(folder)!r} is neither a data set nor a folder of images: {hint}")
-    return _image_data(sources.read_folder(folder, im_dim), "folder")
+    listing, data, entry = sources.list_folder(folder), None, None
+    if cache is not None and len(listing.files) >= MANY_FILES:
+        entry = cache / f"folder-{im_dim}-v{CACHE_VERSION}-{listing.key}"
+        data = _read_cache(entry, "folder")
+    if data is None:
+        data = _image_data(sources.read_folder(listing, im_dim), "folder")
+        if entry is not None:
+            data = _write_cache(entry, data)
+    notice(listing.describe(len(data.label_names)))
+    return data
 
 
 def _image_data(splits: sources.Splits, source: str) -> ImageData:
@@ -248,7 +258,7 @@ def _fingerprint(prepared: Path) -> str:
     return hashlib.sha256((prepared / "dataset_info.json").read_bytes()).hexdigest()[:12]
 
 
-def _read_cache(entry: Path) -> ImageData | None:
+def _read_cache(entry: Path, source: str = "tfds") -> ImageData | None:
     """A cached data set, memory-mapped; None where it is missing, and also, with a notice, where it is damaged."""
     if not os.path.isdir(entry):
         return None
@@ -262,7 +272,7 @@ def _read_cache(entry: Path) -> ImageData | None:
         notice(f"the cache {entry} is damaged ({error}); making it again.")
         _forget(entry)
         return None
-    return ImageData(**arrays, label_names=names, source="tfds")
+    return ImageData(**arrays, label_names=names, source=source)
 
 
 def _forget(entry: Path) -> None:
@@ -292,7 +302,7 @@ def _write_cache(entry: Path, data: ImageData) -> ImageData:
     finally:
         if staging is not None:
             shutil.rmtree(staging, ignore_errors=True)
-    return _read_cache(entry) or data
+    return _read_cache(entry, data.source) or data
 
 
 def _crc32(path: Path) -> int:

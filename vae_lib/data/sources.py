@@ -15,14 +15,15 @@ import threading
 import urllib.request
 import warnings
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from PIL import Image, ImageChops, ImageOps
 
-from vae_lib.errors import UserError, notice
+from vae_lib.errors import UserError
 from vae_lib.files import user_path
 
 TFDS_BUILDERS = {"mnist": "mnist:3.0.1", "fashion_mnist": "fashion_mnist:3.0.1", "faces": "lfw:0.1.1"}
@@ -265,35 +266,83 @@ def sample_people() -> set[str]:
 # ---- Folders of images -------------------------------------------------------------------------------------
 
 
-def read_folder(folder: Path, im_dim: int) -> Splits:
-    """Every image below ``folder``, all grey or all RGB; its sub-folder is its label. Links are followed.
+class Listing(NamedTuple):
+    """The images below a folder, sorted by their paths, and how many files of each other kind there are."""
 
-    About one file in ten, chosen by its name, is held out (at least one on either side). Images are turned upright as
-    their cameras noted, and resized to a square. Hidden files and folders are left out, as are files that are no
-    images; a line on stderr counts them. Raises `UserError` naming the first file that cannot be used.
+    folder: Path
+    files: list[Path]
+    left_out: Counter[str]
+
+    @property
+    def key(self) -> str:
+        """Sixteen hex digits that change with the path, the size or the time of any file."""
+        digest = hashlib.blake2b(os.fsencode(os.path.realpath(self.folder)), digest_size=8)
+        for file in self.files:
+            found = file.stat()
+            digest.update(os.fsencode(file) + f" {found.st_size} {found.st_mtime_ns}\n".encode())
+        return digest.hexdigest()
+
+    def describe(self, classes: int) -> str:
+        """What was found, for people."""
+        found = f"{len(self.files):,} images in " + ("1 class" if classes == 1 else f"{classes:,} classes")
+        others = ", ".join(f"{count:,} {kind}" for kind, count in sorted(self.left_out.items()))
+        return f"{self.folder}: {found}" + (f"; left out: {others}." if others else ".")
+
+
+def list_folder(folder: Path) -> Listing:
+    """Every image below ``folder``; links are followed. Hidden files and folders are left out, as is what is no image.
+
+    Raises `UserError`.
     """
     files, left_out = _image_files(folder)
     if len(files) < 2:
         raise UserError(f"{folder} holds {len(files)} images ({', '.join(sorted(IMAGE_SUFFIXES))}); it needs 2.")
+    return Listing(folder, files, left_out)
+
+
+def read_folder(listing: Listing, im_dim: int) -> Splits:
+    """The images of a folder, all grey or all RGB; each one's sub-folder is its label.
+
+    About one file in ten, chosen by its name, is held out (at least one on either side). Images are turned upright as
+    their cameras noted, and resized to a square. Raises `UserError` naming the first file that cannot be used.
+    """
+    folder, files, _ = listing
     check_room(len(files), im_dim, 3)
-    pictures, kinds = [], {}
-    for file in files:
-        picture = _open(file)
-        kinds[picture.mode] = file
-        if len(kinds) > 1:
-            listed = " and ".join(f"{mode} ({name.name})" for mode, name in sorted(kinds.items()))
-            raise UserError(f"{folder} mixes kinds of images, {listed}: convert them all to grey or all to RGB.")
-        pictures.append(resize(picture, im_dim))  # at once: a photo takes a thousand times the memory
-    images = np.stack(pictures)
     names = [file.relative_to(folder).as_posix() for file in files]
     held_out = np.array([in_test_set(name) for name in names])
     if held_out.all() or not held_out.any():  # too few files for chance: hold the last one out
         held_out = np.arange(len(names)) == len(names) - 1
-    splits = split(images, [str(Path(name).parent) for name in names], held_out)
-    classes = "1 class" if len(splits.label_names) == 1 else f"{len(splits.label_names):,} classes"
-    others = ", ".join(f"{count:,} {kind}" for kind, count in sorted(left_out.items()))
-    notice(f"{folder}: {len(files):,} images in {classes}" + (f"; left out: {others}." if others else "."))
-    return splits
+    return split(decode_all(folder, files, im_dim), [str(Path(name).parent) for name in names], held_out)
+
+
+def decode_all(folder: Path, files: Sequence[Path], im_dim: int) -> np.ndarray:
+    """The images in files of a folder, resized to a square, (N, im_dim, im_dim, C) uint8, by a thread for each core.
+
+    Raises `UserError` for the first file that cannot be used, and where grey and colour are mixed.
+    """
+
+    def decode(file: Path) -> np.ndarray:
+        return resize(_open(file, im_dim), im_dim)  # at once: a photo takes a thousand times the memory
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    with ThreadPoolExecutor(cores) as pool:
+        try:
+            images: np.ndarray | None = None
+            for i, pixels in enumerate(pool.map(decode, files)):
+                if images is None:
+                    images = np.empty([len(files), *pixels.shape], np.uint8)
+                if pixels.shape != images.shape[1:]:
+                    first, other = ("grey" if shape[-1] == 1 else "RGB" for shape in (images.shape, pixels.shape))
+                    raise UserError(
+                        f"{folder} mixes kinds of images, {first} ({files[0].name}) and {other} ({files[i].name}): "
+                        "convert them all to grey or all to RGB."
+                    )
+                images[i] = pixels
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    assert images is not None
+    return images
 
 
 def _image_files(folder: Path) -> tuple[list[Path], Counter[str]]:
@@ -330,13 +379,15 @@ def _image_files(folder: Path) -> tuple[list[Path], Counter[str]]:
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix()), +others
 
 
-def _open(file: Path) -> Image.Image:
+def _open(file: Path, im_dim: int) -> Image.Image:
+    """An image as grey or RGB, upright; a large JPEG is decoded to about twice ``im_dim``, which is much faster."""
     try:
         with warnings.catch_warnings(), Image.open(file) as image:
             warnings.simplefilter("ignore")  # what Pillow can read all the same
             frames = getattr(image, "n_frames", 1)
             if frames > 1 and image.format != "MPO":  # which phones write: a photo and its preview
                 raise UserError(f"{file} is an animation of {frames} frames: keep one of them.")
+            image.draft(None, (2 * im_dim, 2 * im_dim))
             image.load()
             upright = ImageOps.exif_transpose(image)
             if "transparency" in upright.info:

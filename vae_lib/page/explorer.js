@@ -13,7 +13,7 @@ const likelihood = LIKELIHOODS[run.likelihood];
 const decoder = new Network(run.decoder, { height: 1, width: 1, channels: dim }, run.encoder ? AT_ONCE : 1);
 const encoder = run.encoder && new Network(run.encoder, pixels, 1);
 const memory = new Memory(decoder.numbers + (encoder ? encoder.numbers : 0));
-for (const network of [decoder, encoder]) network?.settle(memory);
+decoder.settle(memory);
 const decode = (code) => likelihood.means(decoder.run(Float32Array.from(code), 1), run);
 const nameOf = (i) => `z${[...String(i + 1)].map((digit) => "₀₁₂₃₄₅₆₇₈₉"[digit]).join("")}`;
 let z = new Array(dim).fill(0);
@@ -290,8 +290,12 @@ async function copyLink() {
 
 let chosen = null; // the image (H * W * C) in 0..1 that a code is of, as the encoder sees it
 
+// A byte as the model sees it: a bit, or the middle of its grey level.
+const asSeen = (byte) => (run.binary ? byte / 255 : (byte + 0.5) / 256);
+
 // An image's Gaussian, from the encoder.
 function encode(image) {
+  if (!encoder.memory) encoder.settle(memory); // not before it is needed: the first picture comes sooner
   const out = encoder.run(image, 1);
   return { mean: Array.from(out.subarray(0, dim)), logVar: Array.from(out.subarray(dim), (raw) => 20 * Math.tanh(raw / 20)) };
 }
@@ -317,7 +321,7 @@ function makeExamples() {
   at("example-title").textContent = original ? "Start from a held-out image" : "Start from the code of a held-out image";
   codes.forEach((code, i) => {
     const button = document.createElement("button"), canvas = document.createElement("canvas");
-    const image = original ? Float32Array.from(bytes.subarray(i * size, (i + 1) * size), (value) => value / 255) : null;
+    const image = original ? Float32Array.from(bytes.subarray(i * size, (i + 1) * size), asSeen) : null;
     const name = labels.length ? `: ${labels[i]}` : "";
     setTimeout(() => paint(canvas, image ?? decode(code), 255));
     button.type = "button";
@@ -340,7 +344,7 @@ function makePad() {
   const pad = new Pad(at("pad"), run.side, () => {
     const drawing = pad.image();
     if (!drawing) return;
-    const seen = run.binary ? drawing.map((value) => Number(value >= 0.5)) : drawing, gaussian = encode(seen);
+    const seen = drawing.map((value) => asSeen(run.binary ? 255 * (value >= 0.5) : Math.round(255 * value))), gaussian = encode(seen);
     unpress();
     choose(seen, gaussian.mean, "your drawing, as the encoder sees it", gaussian);
   });
@@ -394,17 +398,31 @@ async function dissect() {
     for (let i = start; i < start + n; i += 1) coarse[i] = likelihood.cost(coarseMaps, i * decoder.outputs, image, run);
   }, "comparing:");
   if (!summed) return;
-  const encoders = encode(image), square = squareAround(joint(plane61, coarse), encoders);
-  const cells = centres(square.corner, square.side, CELLS), fine = new Float64Array(CELLS * CELLS);
-  const decoded = await inPieces(mine, CELLS * CELLS, (start, n) => {
-    fine.set(costs(cells.subarray(2 * start, 2 * (start + n)), n, image), start);
-  }, "looking closer:");
-  if (!decoded) return;
-  dissection = { image, square, encoders, ...densityIn(square, joint(cells, fine)), gaussian: encoders };
+  const encoders = encode(image);
+  let grid = { corner: [-REACH, -REACH], side: 2 * REACH, n: COARSE, values: joint(plane61, coarse) };
+  for (let level = 0, closer = true; level < CLOSEST && closer; level += 1) {
+    const square = squareAround(grid, null);
+    closer = square.side < 0.6 * grid.side;
+    if (closer) grid = await jointsIn(square, mine, image);
+    if (!grid) return;
+  }
+  const square = squareAround(grid, encoders), logPx = integral(grid), peak = peakGaussian(grid);
+  const shown = await jointsIn(square, mine, image);
+  if (!shown) return;
+  dissection = { image, square, encoders, logPx, peak, density: shown.values.map((value) => Math.exp(value - logPx)), gaussian: encoders };
   at("dissected").hidden = false;
   for (const id of ["encoders", "best", "one-step"]) at(id).disabled = false;
   at("dissection-status").textContent = "";
   showGaussian(encoders);
+}
+
+// log p(x, z) in the cells of a square; null where other work has begun meanwhile.
+async function jointsIn({ corner, side }, mine, image) {
+  const cells = centres(corner, side, CELLS), found = new Float64Array(CELLS * CELLS);
+  const whole = await inPieces(mine, CELLS * CELLS, (start, n) => {
+    found.set(costs(cells.subarray(2 * start, 2 * (start + n)), n, image), start);
+  }, "looking closer:");
+  return whole ? { corner, side, n: CELLS, values: joint(cells, found) } : null;
 }
 
 function closeDissection() {
@@ -490,9 +508,8 @@ function moveGaussian(event) {
 
 // Down to the lowest cost, before one's eyes: from here, or from the highest peak, whichever costs less.
 async function findBest() {
-  const mine = (working += 1), { image, square, density } = dissection;
+  const mine = (working += 1), { image, peak } = dissection;
   const price = (gaussian) => { const { nll, kl } = terms(gaussian, costs, image); return nll + kl; };
-  const peak = peakGaussian(square, density);
   let gaussian = price(peak) < price(dissection.gaussian) ? peak : dissection.gaussian;
   for (let i = 0; i < 100; i += 1) {
     const next = descended(gaussian, costs, image);

@@ -64,7 +64,11 @@ class Network {
       const { K, N, depth, columns, numbers, scales } = layer;
       layer.weights = memory.array(columns * depth);
       layer.bias = Float32Array.from({ length: N }, (_, n) => scales[2 * n + 1]);
-      for (let k = 0; k < K; k += 1) for (let n = 0; n < N; n += 1) layer.weights[n * depth + k] = numbers[k * N + n] * scales[2 * n];
+      for (let first = 0; first < N; first += 16) { // some columns at a time stay in the processor's cache
+        for (let k = 0; k < K; k += 1) {
+          for (let n = first; n < Math.min(first + 16, N); n += 1) layer.weights[n * depth + k] = numbers[k * N + n] * scales[2 * n];
+        }
+      }
       layer.numbers = null;
     }
     this.left = memory.array(most(({ rows, depth }) => rows * depth));

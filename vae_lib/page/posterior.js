@@ -3,6 +3,7 @@
 
 const REACH = 4.5, COARSE = 61; // of the whole plane, and cells along its side
 const CELLS = 49; // along a side of the square that is shown
+const CLOSEST = 4; // how often it is looked at a smaller square
 const OUTSIDE = 1e-4; // of the posterior may lie outside of it
 const NODES = [[-3.889724897869782, 2.65855168435630e-7], [-3.020637025120890, 8.57368704358785e-5], [-2.279507080501060, 3.90539058462906e-3],
   [-1.597682635152605, 5.16079856158839e-2], [-0.947788391240164, 0.260492310264161], [-0.314240376254359, 0.570135236262480]]; // Hermite's
@@ -65,37 +66,40 @@ function descended(gaussian, costs, image) {
   return null;
 }
 
-// The square around the posterior's mass and around a Gaussian, from the posterior's shares in the coarse cells.
-function squareAround(coarse, gaussian) {
-  const width = (2 * REACH) / COARSE, shares = [new Float64Array(COARSE), new Float64Array(COARSE)], all = logSumExp(coarse);
-  coarse.forEach((value, i) => {
-    const share = Math.exp(value - all);
-    shares[0][i % COARSE] += share;
-    shares[1][Math.floor(i / COARSE)] += share;
-  });
-  const low = [0, 1].map((d) => Math.min(gaussian.mean[d] - 3 * Math.exp(gaussian.logVar[d] / 2), shares[d].findIndex((s) => s > OUTSIDE) * width - REACH));
-  const high = [0, 1].map((d) => Math.max(gaussian.mean[d] + 3 * Math.exp(gaussian.logVar[d] / 2), (shares[d].findLastIndex((s) => s > OUTSIDE) + 1) * width - REACH));
-  const side = Math.max(high[0] - low[0], high[1] - low[1]);
-  return { corner: [0, 1].map((d) => (low[d] + high[d] - side) / 2), side };
-}
+// A grid is a square of the plane with log p(x, z) in its cells: { corner: [2], side, n, values: (n * n) }.
 
-// log p(x) and the posterior's density in the cells of a square, from log p(x, z) there.
-function densityIn({ side }, fine) {
-  const logPx = logSumExp(fine) + 2 * Math.log(side / CELLS);
-  return { logPx, density: Float64Array.from(fine, (value) => Math.exp(value - logPx)) };
+// log p(x), the sum over a grid that holds the posterior.
+const integral = ({ side, n, values }) => logSumExp(values) + 2 * Math.log(side / n);
+
+// The square around the posterior's mass in a grid, with a cell to spare, and around a Gaussian if there is one.
+function squareAround({ corner, side, n, values }, gaussian) {
+  const width = side / n, shares = [new Float64Array(n), new Float64Array(n)], all = logSumExp(values);
+  values.forEach((value, i) => {
+    const share = Math.exp(value - all);
+    shares[0][i % n] += share;
+    shares[1][Math.floor(i / n)] += share;
+  });
+  const low = [0, 1].map((d) => corner[d] + (shares[d].findIndex((s) => s > OUTSIDE) - 1) * width);
+  const high = [0, 1].map((d) => corner[d] + (shares[d].findLastIndex((s) => s > OUTSIDE) + 2) * width);
+  if (gaussian) {
+    gaussian.mean.forEach((m, d) => {
+      const reach = 3 * Math.exp(gaussian.logVar[d] / 2);
+      [low[d], high[d]] = [Math.min(low[d], m - reach), Math.max(high[d], m + reach)];
+    });
+  }
+  const larger = Math.max(high[0] - low[0], high[1] - low[1]);
+  return { corner: [0, 1].map((d) => (low[d] + high[d] - larger) / 2), side: larger };
 }
 
 // The Gaussian with the moments of the cells around the highest peak.
-function peakGaussian({ corner, side }, density) {
-  let top = 0;
-  density.forEach((value, i) => { if (value > density[top]) top = i; });
-  const codes = centres(corner, side, CELLS), near = Math.max(side / 8, 0.15);
+function peakGaussian({ corner, side, n, values }) {
+  const top = values.reduce((best, value, i) => (value > values[best] ? i : best), 0), codes = centres(corner, side, n);
   const sums = [0, 0, 0, 0, 0];
-  density.forEach((value, i) => {
-    const [x, y] = [codes[2 * i], codes[2 * i + 1]];
-    if (Math.hypot(x - codes[2 * top], y - codes[2 * top + 1]) > near) return;
-    [value, value * x, value * y, value * x * x, value * y * y].forEach((term, k) => { sums[k] += term; });
+  values.forEach((value, i) => {
+    const [x, y] = [codes[2 * i], codes[2 * i + 1]], share = Math.exp(value - values[top]);
+    if (Math.hypot(x - codes[2 * top], y - codes[2 * top + 1]) > Math.max(side / 8, 0.15)) return;
+    [share, share * x, share * y, share * x * x, share * y * y].forEach((term, k) => { sums[k] += term; });
   });
   const mean = [sums[1] / sums[0], sums[2] / sums[0]];
-  return { mean, logVar: [0, 1].map((d) => Math.log(Math.max(sums[3 + d] / sums[0] - mean[d] ** 2, 1e-5))) };
+  return { mean, logVar: [0, 1].map((d) => Math.log(Math.max(sums[3 + d] / sums[0] - mean[d] ** 2, 1e-6))) };
 }
