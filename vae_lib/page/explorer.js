@@ -167,7 +167,8 @@ function drawCodes(pen, size) {
     pen.fillText(name, clamp(middle[0], 60, size - 60), clamp(middle[1], 24, size - 24));
   });
   const number = (value) => value.toLocaleString("en");
-  at("shown").textContent = `(${number(drawn)} of ${number(count)}; the others lie beyond the map${dim === 2 ? "; rings: the prior's one and two standard deviations" : ""})`;
+  const rings = dim === 2 ? "; rings: the prior's one and two standard deviations" : "";
+  at("shown").textContent = `(${number(drawn)} of ${number(count)}; the others lie beyond the map, which ends where 2.5 % of the prior's draws are beyond each side${rings})`;
 }
 
 function makeMap() {
@@ -329,6 +330,7 @@ function makeExamples() {
     button.append(canvas);
     button.addEventListener("click", () => {
       unpress();
+      pad?.clear();
       button.setAttribute("aria-pressed", "true");
       choose(image, code, `held-out image${name}`, image && encoder ? encode(image) : null);
     });
@@ -338,10 +340,12 @@ function makeExamples() {
 
 const unpress = () => { for (const button of at("examples").children) button.removeAttribute("aria-pressed"); };
 
+let pad = null;
+
 function makePad() {
   at("pad-block").hidden = !encoder;
   if (!encoder) return;
-  const pad = new Pad(at("pad"), run.side, () => {
+  pad = new Pad(at("pad"), run.side, () => {
     const drawing = pad.image();
     if (!drawing) return;
     const seen = drawing.map((value) => asSeen(run.binary ? 255 * (value >= 0.5) : Math.round(255 * value))), gaussian = encode(seen);
@@ -436,6 +440,7 @@ function closeDissection() {
 let gaussianWaits = false;
 
 function showGaussian(gaussian) {
+  at("dissection-status").textContent = "";
   dissection.gaussian = gaussian;
   if (!gaussianWaits) requestAnimationFrame(drawGaussian);
   gaussianWaits = true;
@@ -464,7 +469,7 @@ function drawGaussian() {
     `${nameOf(d)} from ${square.corner[d].toFixed(2)} to ${(square.corner[d] + square.side).toFixed(2)}`).join(", ") + "; rings: one and two standard deviations";
   const { nll, kl } = terms(gaussian, costs, image), gap = nll + kl + logPx;
   Object.assign(dissection, { nll, kl, gap });
-  drawBars(nll, kl, logPx, gap);
+  drawBars(nll, kl, logPx);
   at("widths").querySelectorAll("input").forEach((input, d) => {
     input.value = Math.log10(sigma[d]);
     input.setAttribute("aria-valuetext", sigma[d].toFixed(3));
@@ -474,10 +479,11 @@ function drawGaussian() {
 }
 
 // Two bars of the same length.
-function drawBars(nll, kl, logPx, gap) {
-  const total = Math.max(nll + kl, 1e-9), rows = [
-    [["reconstruction", nll, "#0072b2"], ["KL(q || prior)", kl, "#b35900"]],
-    [["-log p(x)", -logPx, "#767676"], ["KL(q || posterior)", Math.max(gap, 0), "#00735a"]],
+function drawBars(nll, kl, logPx) {
+  const cents = (value) => Math.round(100 * value) / 100; // so that what is written adds up, too
+  const total = Math.max(cents(nll) + cents(kl), 0.01), rows = [
+    [["reconstruction", cents(nll), "#0072b2"], ["KL(q || prior)", cents(kl), "#b35900"]],
+    [["-log p(x)", cents(-logPx), "#767676"], ["KL(q || posterior)", Math.max(total - cents(-logPx), 0), "#00735a"]],
   ];
   const words = rows.map((row) => row.map(([name, value]) => `${name} ${value.toFixed(2)}`));
   at("bars").setAttribute("aria-label", `-ELBO ${total.toFixed(2)} nats: ${words.flat().join(", ")}`);

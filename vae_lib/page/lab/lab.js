@@ -2,7 +2,7 @@
 
 const at = (id) => document.getElementById(id);
 const content = JSON.parse(at("content").textContent);
-const FRAMES = 60;
+const FRAMES = 60, YELLOW = "#ffd54f"; // of what belongs to the drawing
 const COLOURS = content.colours;
 
 // ---- Settings ----------------------------------------------------------------------------------------------
@@ -29,8 +29,8 @@ let hidden = []; // controls that the address hides
 
 const EXPERIMENTS = [
   { name: "The plane forms", set: {}, text: "Press Play. At first every place of the plane draws the same grey mixture; within seconds digits appear, and the dots, which are images that nothing learns from, find their regions. Drag the ring through the plane." },
-  { name: "A world of two numbers", set: { data: "dots" }, text: "Each image shows one dot, so two numbers say all there is to say: how far right it lies, and how far up. Press Play, and see the plane become a map of the places. It need not be upright, and it may be mirrored: nothing asks for that." },
-  { name: "A circle on a plane", set: { data: "bars" }, text: "A bar is turned by some angle and more or less long. After half a turn a bar looks as it did, so its angles form a circle, and a circle cannot be laid on the plane like a grid. Find out how the model helps itself: look for the place around which the angles turn, or for a seam." },
+  { name: "A world of two numbers", set: { data: "dots" }, text: "Each image shows one dot, so two numbers say all there is to say: how far right it lies, and how far up. Press Play, and within two minutes the plane becomes a map of the places; the letters are compass points. It need not be upright, it may be mirrored, and folds with two dots in a picture go last: nothing asks for an order." },
+  { name: "A circle on a plane", set: { data: "bars" }, text: "Press Play. A bar is turned by some angle and more or less long. After half a turn a bar looks as it did, so its angles form a circle, and a circle cannot be laid on the plane like a grid. Find out how the model helps itself: look for the place around which the angles (the labels) turn, or for a seam." },
   { name: "Collapse and revival", set: { beta: 60 }, text: "With a beta of 60 the KL costs more than it saves: all dots fall to the middle, and every place draws the same digit. Let it learn until nothing moves, then set beta back to 1. Does it recover, and how fast?" },
   { name: "A mean in the wrong place", set: { bug: "nll-mean" }, text: "The reconstruction cost is averaged over the 784 pixels, while the KL is not, which is a beta of 784. It looks like collapse, because it is one. Take the mistake out while it learns." },
   { name: "Two numbers for ten digits", set: { latent: 2 }, text: "Note the -ELBO after a minute. Then choose 8 latent dimensions and start again: the cost falls far below. What is lost is the plane; the point now moves through the first two dimensions only." },
@@ -150,7 +150,9 @@ function placeOthers() {
 }
 
 function start() {
-  curve = []; frames = []; point = [0, 0]; drawn = null;
+  curve = []; frames = []; point = [0, 0]; [drawn, posterior] = [null, null];
+  clearTimeout(posteriorTimer);
+  at("status").textContent = "";
   showOthers();
   tell({ do: "start", settings: state });
   if (at("play").getAttribute("aria-pressed") === "true") tell({ do: "play", steps: 0 });
@@ -187,13 +189,13 @@ function draw() {
   if (!latest) return;
   const frame = frames[Number(at("frame").value)] ?? frames.at(-1), now = frame === frames.at(-1);
   greyscale(frame.plane, TILES, at("plane"));
-  at("frame-name").textContent = now ? "now" : `after ${frame.seen.toLocaleString("en")} images`;
+  at("frame-name").textContent = now ? "now" : `the plane after ${frame.seen.toLocaleString("en")} images; all else is now`;
   drawCodes(now);
   drawCurves();
   const pairs = new Uint8ClampedArray(latest.shown.length * 2);
   pairs.set(latest.shown); pairs.set(latest.restored, latest.shown.length);
   greyscale(pairs, latest.shown.length / (SIDE * SIDE), at("pairs"));
-  if (drawn && latest.playing) encodeDrawing(false);
+  if (pad.image() && (latest.playing || !drawn)) encodeDrawing(false);
   showNumbers();
   at("verdict").textContent = verdict();
   decodePoint();
@@ -229,12 +231,15 @@ function drawCodes(now) {
   };
   if (shown) {
     const { labels, names } = content.sets[state.data];
+    let beyond = 0;
     for (let i = 0; i < codes.length; i += 2 * latent) {
+      if (Math.max(Math.abs(codes[i]), latent > 1 ? Math.abs(codes[i + 1]) : 0) > fromPlane(1)) { beyond += 1; continue; }
       ellipse(codes.subarray(i, i + latent), codes.subarray(i + latent, i + 2 * latent), COLOURS[labels[i / (2 * latent)]], 1.5, names[labels[i / (2 * latent)]]);
     }
+    at("beyond").textContent = beyond ? `(${beyond} of ${labels.length} lie beyond the plane)` : "";
   }
   if (posterior && now && latent === 2) drawPosterior(pen, size);
-  if (drawn && drawn.mean.length === latent) ellipse(drawn.mean, drawn.sigma, "#ffffff", 5, "");
+  if (drawn && drawn.mean.length === latent) ellipse(drawn.mean, drawn.sigma, YELLOW, 5, "");
 }
 
 // Where the drawing's code can lie: each cell of the plane as opaque as its density.
@@ -242,7 +247,7 @@ function drawPosterior(pen, size) {
   const side = Math.sqrt(posterior.length), axis = wideAxis(side);
   const edges = Array.from({ length: side + 1 }, (_, i) =>
     size * toPlane(i === 0 ? -9 : i === side ? 9 : (axis[i - 1] + axis[i]) / 2));
-  pen.fillStyle = "#ffffff";
+  pen.fillStyle = YELLOW;
   posterior.forEach((density, cell) => {
     if (density < 0.02) return;
     const [column, row] = [cell % side, Math.floor(cell / side)];
@@ -362,25 +367,33 @@ let posterior = null, posteriorTimer; // of the drawing, in cells of the plane
 // The drawing's code now; with `move` the ring goes there, and its posterior follows when the hand rests.
 async function encodeDrawing(move = true) {
   const image = drawing28();
-  if (!image || !latest) { [drawn, posterior] = [null, null]; drawCodes(true); return; }
+  if (!image || !latest) { [drawn, posterior] = [null, null]; drawCodes(isNow()); return; }
   drawn = await ask({ do: "encode", image });
   if (move) posterior = null;
   clearTimeout(posteriorTimer);
   posteriorTimer = setTimeout(async () => {
     posterior = (await ask({ do: "posterior", image })).cells;
     if (!pad.image()) posterior = null; // it was wiped off meanwhile
-    drawCodes(true);
+    drawCodes(isNow());
   }, move ? 200 : 0);
   if (!move) return;
   drawn.mean.forEach((value, i) => { point[i] = value; });
   placeOthers();
   greyscale(drawn.pixels, 1, at("decoded"));
-  at("status").textContent = `your drawing lies at (${drawn.mean.slice(0, 2).map((value) => value.toFixed(2)).join(", ")}), spread ${drawn.sigma[0].toFixed(2)}`;
-  drawCodes(true);
+  const shade = drawn.mean.length === 2 ? "; yellow ring: the encoder's guess, yellow shade: where its code can lie" : "";
+  at("status").textContent = `your drawing lies at (${drawn.mean.slice(0, 2).map((value) => value.toFixed(2)).join(", ")}), spread ${drawn.sigma[0].toFixed(2)}${shade}`;
+  drawCodes(isNow());
   decodePoint();
 }
 
 // ---- Wiring ------------------------------------------------------------------------------------------------
+
+const isNow = () => at("frame").value === at("frame").max;
+
+function toNow() {
+  at("frame").value = at("frame").max;
+  draw();
+}
 
 function press(button, on) { at(button).setAttribute("aria-pressed", String(on)); }
 
@@ -392,6 +405,7 @@ function wire() {
     const on = at("play").getAttribute("aria-pressed") !== "true";
     press("play", on);
     at("play").textContent = on ? "Pause" : "Play";
+    if (on) toNow();
     tell(on ? { do: "play", steps: 0 } : { do: "pause" });
   });
   at("step").addEventListener("click", () => tell({ do: "play", steps: 1 }));
@@ -400,6 +414,7 @@ function wire() {
     const on = at("slow").getAttribute("aria-pressed") !== "true";
     press("slow", on);
     tell({ do: "slow", on });
+    if (on && at("play").getAttribute("aria-pressed") !== "true") at("play").click();
   });
   at("restart").addEventListener("click", start);
   at("link").addEventListener("click", async () => {
@@ -407,6 +422,7 @@ function wire() {
     try { await navigator.clipboard.writeText(location.href); at("status").textContent = "copied"; } catch { at("status").textContent = "the address is the link"; }
   });
   at("frame").addEventListener("input", draw);
+  addEventListener("keydown", ({ key }) => { if (key === "Escape") toNow(); });
   at("show-codes").addEventListener("input", draw);
   at("map").addEventListener("pointerdown", (event) => { at("map").setPointerCapture(event.pointerId); pointTo(event); });
   at("map").addEventListener("pointermove", (event) => { if (event.buttons) pointTo(event); });
