@@ -136,7 +136,7 @@ def test_an_epoch_a_new_start_and_earlier_frames(visit):
     frames.focus()
     page.keyboard.press("Home")
     page.wait_for_timeout(200)
-    assert page.locator("#frame-name").inner_text() == "after 0 images"
+    assert page.locator("#frame-name").inner_text() == "the plane after 0 images; all else is now"
     page.locator("#restart").click()
     wait(page, lambda found: found["step"] == 0)
 
