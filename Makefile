@@ -18,10 +18,10 @@ demo: .venv/ready
 	$(BIN)/vae animate pickles/demo --out img/demo.gif
 	@echo "The run is in pickles/demo, its manifold in img/demo.png, its spiral in img/demo.gif."
 
-# The tests and the notebooks, but for what takes minutes or a browser. COVERAGE: further options for pytest.
+# The tests and the notebooks, but for what takes minutes or a browser, two at a time. COVERAGE: further options.
 test: .venv/ready
-	$(BIN)/python -m pytest tests $(COVERAGE)
-	$(BIN)/python -m pytest notebooks
+	$(BIN)/python -m pytest tests -n 2 $(COVERAGE)
+	$(BIN)/python -m pytest notebooks -n 2 --dist loadfile
 	@echo "Left out: make torture (killed trainings, installations, fuzzing) and make test-browser (pages, JupyterLab)."
 
 # The tests, and the lines and branches of the package that they reach: 95 % where the full data sets are.

@@ -156,7 +156,7 @@ def test_the_address_prepares_an_experiment(visit):
     assert "hide=seed+experiment-block" in page.evaluate("location.hash")
 
 
-@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("number", range(8))
 def test_every_prepared_experiment_runs(visit, number):
     page = visit()
     page.locator("#experiment").select_option(str(number))
@@ -317,3 +317,31 @@ def test_the_posterior_of_a_drawing(visit):
     assert np.linalg.norm(mean - found["mean"]) < 1.0
     page.locator("#clear").click()
     assert wait(page, lambda found: found["drawing"] is None)
+
+
+def test_a_new_start_forgets_what_the_old_model_said_of_a_drawing(visit):
+    page = visit()
+    learn(page, 5000)
+    draw(page, [[(0.5, 0.15), (0.5, 0.85)]])
+    before = wait(page, lambda found: (found["drawing"] or {}).get("posterior") is not None)["drawing"]
+    page.locator("#restart").click()
+    found = wait(page, lambda found: found["images"] == 0 and found["drawing"] is not None)["drawing"]
+    assert found["mean"] != before["mean"]
+    assert "your drawing" not in page.locator("#status").inner_text() or found["posterior"] != before["posterior"]
+
+
+def test_slow_motion_begins_and_play_comes_back_from_the_past(visit):
+    page = visit()
+    page.locator("#slow").click()
+    assert wait(page, lambda found: found["images"] >= 100)["playing"]
+    page.locator("#slow").click()
+    page.locator("#play").click()
+    wait(page, lambda found: not found["playing"])
+    page.locator("#frame").focus()
+    page.keyboard.press("Home")
+    assert "all else is now" in page.locator("#frame-name").inner_text()
+    page.keyboard.press("Escape")
+    assert page.locator("#frame-name").inner_text() == "now"
+    page.keyboard.press("Home")
+    page.locator("#play").click()
+    assert page.locator("#frame-name").inner_text() == "now"
