@@ -132,7 +132,7 @@ def test_without_a_kernel_there_is_a_picture(explorer):
     said = explorer._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in said
     pictures = re.findall(r'<img alt="([^"]+)"[^>]* src="data:image/png;base64,([^"]+)">', said["text/html"])
-    assert [words for words, _ in pictures] == ["decoded at the sliders' places", "the latent plane"]
+    assert [words for words, _ in pictures] == ["decoded at the code of the sliders", "the latent plane"]
     assert base64.b64decode(pictures[1][1]) == explorer.map.picture
 
 

@@ -13,8 +13,8 @@ from tests.conftest import ROOT, run_python
 # The rooms of the package in reading order: a room imports from the rooms before it.
 ROOMS = ["errors", "files", "backend", "config", "arrays", "losses", "latent", "networks", "model", "data",
          "augment", "optimization", "objectives", "priors", "trainer", "marginal", "evaluation", "report", "scoreboard",
-         "training", "session", "check", "figures", "svg", "pictures", "sliders", "live", "dissection", "runs", "page",
-         "cli"]  # fmt: skip
+         "figures", "svg", "pictures", "recording", "training", "session", "check", "sliders", "live", "dissection",
+         "runs", "page", "cli"]  # fmt: skip
 
 
 def modules():

@@ -93,7 +93,7 @@ class Explorer(widgets.VBox):
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         """The sliders, and what is decoded now for whoever reads without a kernel."""
-        shown = [("decoded at the sliders' places", self.image.value)]
+        shown = [("decoded at the code of the sliders", self.image.value)]
         if len(self._z) == 2:
             shown.append(("the latent plane", self.map.picture))
         return super()._repr_mimebundle_(**options) | {"text/html": svg.still_pictures(shown, SIDE)}
