@@ -186,7 +186,7 @@ function keepFrame({ seen, plane }) {
 
 function draw() {
   drawing = false;
-  if (!latest) return;
+  if (!latest || !frames.length) return; // nothing is known yet of a model that has just been made
   const frame = frames[Number(at("frame").value)] ?? frames.at(-1), now = frame === frames.at(-1);
   greyscale(frame.plane, TILES, at("plane"));
   at("frame-name").textContent = now ? "now" : `the plane after ${frame.seen.toLocaleString("en")} images; all else is now`;
