@@ -32,8 +32,8 @@ def drag(page: Page, target: str, path: list[tuple[float, float]]) -> Iterator[N
 
 def lab(page: Page) -> Iterator[int]:
     """The plane forms, a drawing finds its place, the model collapses and recovers; yields milliseconds of frames."""
-    page.evaluate("document.getElementById('stage').scrollIntoView()")
     page.click("#play")
+    page.evaluate("at('run').scrollIntoView()")
     for _ in range(26):
         page.wait_for_timeout(450)
         yield 120
