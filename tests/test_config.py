@@ -163,7 +163,8 @@ def test_the_defaults_are_the_documented_ones():
             "objective": "elbo", "importance_samples": 1, "grid_side": 56, "match_prior": False,
         },
         "data": {
-            "name": "mnist", "source": "auto", "found": "", "hold_out_sample": False, "fingerprint": "",
+            "name": "mnist", "source": "auto", "found": "", "hold_out_sample": False, "skip_broken": False,
+            "fingerprint": "",
         },
     }  # fmt: skip
 
@@ -179,7 +180,7 @@ def test_what_a_likelihood_asks_of_pixels_and_of_the_decoder():
     assert ModelConfig(2, binarize="dynamic").needs_pixel_noise
 
 
-@pytest.mark.parametrize("run_format", [2, 3, 4])
+@pytest.mark.parametrize("run_format", [2, 3, 4, 5])
 def test_settings_that_came_after_a_format_have_their_defaults(run_format):
     values = RunConfig.from_flat(2, seed=3).to_dict()
     later = {name for name, since in SINCE.items() if since > run_format}
@@ -187,7 +188,7 @@ def test_settings_that_came_after_a_format_have_their_defaults(run_format):
         for name in later & set(part):
             del part[name]
     assert RunConfig.from_dict(values, run_format=run_format) == RunConfig.from_flat(2, seed=3)
-    with pytest.raises(UserError, match=r"lacks the keys: (encoder_layers, inference|mirror|weight_decay)"):
+    with pytest.raises(UserError, match=r"lacks the keys: (encoder_layers, inference|mirror|weight_decay|skip_broken)"):
         RunConfig.from_dict(values)
     values["training"]["weight_decay"] = 0.1
     with pytest.raises(UserError, match="unknown keys: weight_decay"):

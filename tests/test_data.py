@@ -8,13 +8,14 @@ import threading
 import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.conftest import run_python
-from vae_lib.data import loading, sources
+from vae_lib.data import cache, decoding, folders, loading, sources
 from vae_lib.data.loading import fingerprint, load_data, prepare_sample
 from vae_lib.errors import UserError
 
@@ -152,9 +153,9 @@ def prepared(monkeypatch, tmp_path):
     monkeypatch.setenv("VAE_LIB_CACHE", str(tmp_path / "cache"))
     calls = []
 
-    def read(name, im_dim, data_dir, *, download=False):
+    def read(name, im_dim, data_dir, channels=None, *, download=False):
         calls.append((name, im_dim))
-        return sources.read_sample(name, im_dim)
+        return sources.read_sample(name, im_dim).as_examples()
 
     monkeypatch.setattr(sources, "read_tfds", read)
     return calls
@@ -258,7 +259,7 @@ def test_a_download_that_fails_half_way_ends_in_the_sample(offline, monkeypatch,
     monkeypatch.setattr(sources, "host_answers", lambda name: True)
     monkeypatch.setattr(sources, "HOSTS", {})
 
-    def fail(name, im_dim, data_dir, *, download=False):
+    def fail(name, im_dim, data_dir, channels=None, *, download=False):
         assert download
         raise UserError("TensorFlow Datasets cannot read mnist: connection reset")
 
@@ -286,29 +287,20 @@ def test_the_sample_cannot_be_held_out_of_itself(offline):
 def test_photos_are_shrunk_as_they_are_read(tmp_path, monkeypatch):
     """Only a photo for each core is held at its full size."""
     alive = []
-    real = sources._open
+    real = decoding.open_image
 
-    def opened(file, im_dim):
-        picture = real(file, im_dim)
+    def opened(file, im_dim, *, name):
+        picture = real(file, im_dim, name=name)
         alive.append(weakref.ref(picture))
         assert sum(ref() is not None for ref in alive) <= 2 * (os.cpu_count() or 1)
         return picture
 
-    monkeypatch.setattr(sources, "_open", opened)
+    monkeypatch.setattr(decoding, "open_image", opened)
     count = 6 * (os.cpu_count() or 1)
     for i in range(count):
         Image.new("L", (64, 64), i).save(tmp_path / f"{i}.png")
     assert load_data(str(tmp_path), 8).train_images.shape[1:] == (8, 8, 1)
     assert len(alive) == count
-
-
-def test_the_memory_of_a_container_counts(tmp_path, monkeypatch):
-    limit = tmp_path / "memory.max"
-    limit.write_text("1000000\n")
-    monkeypatch.setattr(sources, "CGROUP_LIMITS", (str(limit),))
-    assert sources.memory() == 1e6
-    limit.write_text("max\n")
-    assert sources.memory() > 1e6
 
 
 def test_the_sample_can_be_held_out_of_the_full_set(prepared):
@@ -425,11 +417,16 @@ def test_a_download_goes_where_it_is_wanted(tmp_path, monkeypatch):
     assert asked == [("mnist:3.0.1", {"data_dir": tmp_path})]
 
 
-def test_room_for_images_twice_is_enough(monkeypatch):
-    monkeypatch.setattr(sources, "memory", lambda: 2.0 * 10 * 28 * 28 * 3)
-    sources.check_room(10, 28, 3)
-    with pytest.raises(UserError, match="11 images of 28 x 28 pixels"):
-        sources.check_room(11, 28, 3)
+def test_where_neither_disk_nor_memory_has_room_nothing_is_decoded(prepared, monkeypatch, capsys):
+    needed = 5000 * 28 * 28
+    monkeypatch.setattr(loading.shutil, "disk_usage", lambda path: SimpleNamespace(free=needed - 1))
+    monkeypatch.setattr(loading, "memory", lambda: 2.0 * needed)
+    data = load_data("mnist")
+    assert "No space left" in capsys.readouterr().err
+    assert not isinstance(data.train_images, np.memmap)
+    monkeypatch.setattr(loading, "memory", lambda: 2.0 * needed - 1)
+    with pytest.raises(UserError, match=r"5,000 images of 28 x 28 pixels .* set VAE_LIB_CACHE to a folder with room"):
+        load_data("mnist")
 
 
 def test_a_prepared_sample_is_not_taken_for_the_full_set(tmp_path, monkeypatch):
@@ -460,11 +457,11 @@ def test_a_large_folder_is_decoded_once(tmp_path, monkeypatch, capsys):
     levels = np.concatenate([first.train_images, first.test_images]).mean(axis=(1, 2, 3))
     assert sorted(levels.round().astype(int)) == sorted(i % 251 for i in range(500))  # none is lost or doubled
 
-    def decode(*_):
+    def decode(*_, **__):
         raise AssertionError("decoded again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(sources, "decode_all", decode)
+        patch.setattr(folders, "decode", decode)
         again = load_data(folder, 16, cache_dir=tmp_path / "cache")
         assert "500 images in 1 class" in capsys.readouterr().err
         assert again.source == "folder"
@@ -485,5 +482,226 @@ def test_large_photos_are_decoded_small(tmp_path):
     for i in range(2):
         Image.fromarray(photo).save(tmp_path / f"{i}.jpg", quality=95)
     data = load_data(tmp_path, 32)
-    whole = sources.resize(Image.open(tmp_path / "0.jpg"), 32)
+    whole = decoding.resize(Image.open(tmp_path / "0.jpg"), 32)
     assert np.abs(data.train_images[0].astype(int) - whole).max() <= 4
+
+
+def test_few_images_wait_for_whoever_takes_them():
+    begun = []
+    results = decoding.in_order(lambda item: begun.append(item) or item, range(10_000))
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    assert len(begun) < 100
+    results.close()
+    assert list(decoding.in_order(lambda item: -item, range(100))) == [-item for item in range(100)]
+
+
+def test_broken_files_are_named_and_can_be_left_out(tmp_path, capsys):
+    folder = folder_of(tmp_path, ["L"] * 30)
+    for i in range(7):
+        (folder / "class0" / f"broken{i}.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"broken0.png cannot be read .*; skip_broken leaves such files out"):
+        load_data(folder)
+    data = load_data(folder, skip_broken=True)
+    assert len(data.train_images) + len(data.test_images) == 30
+    told = capsys.readouterr().err
+    assert all(f"broken{i}.png" in told for i in range(5))
+    assert "2 more files" in told
+    assert "30 images in 2 classes; left out: 7 that cannot be used." in told
+    for file in folder.glob("*/[0-9]*.png"):
+        file.unlink()
+    with pytest.raises(UserError, match="holds 0 images that can be used"):
+        load_data(folder, skip_broken=True)
+    with pytest.raises(UserError, match="for the files of a folder"):
+        load_data("mnist", skip_broken=True)
+
+
+def test_grey_and_colour_can_be_mixed_where_they_are_converted(tmp_path):
+    folder_of(tmp_path, ["L", "RGB", "RGB", "L"])
+    grey, colour = load_data(tmp_path, channels=1), load_data(tmp_path, channels=3)
+    assert grey.train_images.shape[-1] == 1
+    assert colour.train_images.shape[-1] == 3
+    levels = sorted(int(image.mean().round()) for data in (colour.train_images, colour.test_images) for image in data)
+    assert levels == [0, 40, 80, 120]
+    with pytest.raises(UserError, match="channels must be 1"):
+        load_data(tmp_path, channels=2)
+    with pytest.raises(UserError, match="images of mnist are grey"):
+        load_data("mnist", channels=3)
+
+
+def test_what_was_decoded_without_a_conversion_serves_where_none_is_needed(tmp_path, monkeypatch):
+    folder = many_jpegs(tmp_path / "many")
+    first = load_data(folder, 16)
+    monkeypatch.setattr(folders, "decode", lambda *_, **__: pytest.fail("decoded again"))
+    assert fingerprint(load_data(folder, 16, channels=3)) == fingerprint(first)
+    with pytest.raises(pytest.fail.Exception):
+        load_data(folder, 16, channels=1)
+
+
+def examples(count, held_out=lambda i: i % 3 == 0):
+    for i in range(count):
+        yield sources.Example(np.full([8, 8, 1], i % 256, np.uint8), f"{i % 5}", held_out(i))
+
+
+@pytest.mark.parametrize("held_out", [lambda i: i % 3 == 0, lambda i: True, lambda i: False])
+def test_what_is_written_piece_by_piece_is_what_is_held_in_memory(tmp_path, held_out):
+    whole = cache.in_memory(examples(1500, held_out), None)
+    cache.write(tmp_path / "entry", examples(1500, held_out), None)
+    kept = cache.read(tmp_path / "entry")
+    assert kept.label_names == whole.label_names == tuple("01234")
+    for one, other in zip(kept[:4], whole[:4], strict=True):
+        assert (one.dtype, one.shape) == (other.dtype, other.shape)
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_writer_that_fails_leaves_nothing_and_what_was_killed_is_cleared_up(tmp_path):
+    def failing():
+        yield from examples(1000)
+        raise UserError("the thousandth")
+
+    (tmp_path / ".writing-old").mkdir()
+    (tmp_path / ".writing-old" / "train_images.npy").write_bytes(b"x")
+    (tmp_path / ".writing-new").mkdir()
+    for path in (tmp_path / ".writing-old" / "train_images.npy", tmp_path / ".writing-old"):
+        os.utime(path, (1, 1))
+    with pytest.raises(UserError, match="the thousandth"):
+        cache.write(tmp_path / "entry", failing(), None)
+    assert [path.name for path in tmp_path.iterdir()] == [".writing-new"]
+
+
+def test_a_large_file_is_checked_in_places(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "BLOCK", 100)
+    monkeypatch.setattr(cache, "BLOCKS", 4)
+    path, content = tmp_path / "large", bytearray(np.random.default_rng(0).bytes(1000))
+    sums = []
+    for change in (None, 0, 333, 999):
+        spoilt = bytearray(content)
+        if change is not None:
+            spoilt[change] ^= 1
+        path.write_bytes(spoilt)
+        sums.append(cache._crc32(path))
+    assert len(set(sums)) == 4
+    path.write_bytes(content + b"x")
+    assert cache._crc32(path) not in sums
+
+
+def test_a_set_that_is_streamed_can_have_the_sample_held_out(prepared, monkeypatch, tmp_path):
+    whole, sample = load_data("mnist"), sources.read_sample("mnist", 28)
+    short = sample._replace(train=sources.Split(*(array[:1500] for array in sample.train)))
+    monkeypatch.setattr(sources, "read_sample", lambda name, im_dim: short)  # of which 2,500 are then not known
+    in_memory = load_data("mnist", hold_out_sample=True)
+    monkeypatch.setattr(loading, "memory", lambda: 1000.0)
+    streamed, again = (load_data("mnist", hold_out_sample=True) for _ in range(2))
+    assert isinstance(streamed.train_images, np.memmap)
+    assert 0 < len(streamed.train_images) < len(whole.train_images)
+    assert fingerprint(streamed) == fingerprint(in_memory) == fingerprint(again)
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+    monkeypatch.delenv("TFDS_DATA_DIR")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert len(load_data("mnist").train_images) == len(whole.train_images)  # not what is kept without the sample
+
+
+# ---- any data set of TFDS ------------------------------------------------------------------------------------
+
+
+def write_builder(folder, name, features, splits):
+    """A prepared data set, as TFDS writes it."""
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    tfds.disable_progress_bar()
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name,
+        version="1.2.0",
+        features=tfds.features.FeaturesDict(features),
+        split_datasets={
+            part: tf.data.Dataset.from_generator(
+                lambda rows=rows: iter(rows),
+                output_signature=tfds.features.FeaturesDict(features).get_tensor_spec(),
+            )
+            for part, rows in splits.items()
+        },
+        data_dir=folder,
+    )
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    monkeypatch.setenv("VAE_LIB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "tfds"
+
+
+def squares_of(count, shape, **further):
+    return [{"image": np.full(shape, 10 * i, np.uint8)} | {k: f(i) for k, f in further.items()} for i in range(count)]
+
+
+def test_a_data_set_with_labels_and_a_test_split(here):
+    import tensorflow_datasets as tfds
+
+    features = {
+        "label": tfds.features.ClassLabel(names=["cat", "dog"]),
+        "image": tfds.features.Image(shape=(12, 12, 3)),
+        "id": tfds.features.Text(),
+    }
+    rows = squares_of(12, (12, 12, 3), label=lambda i: i % 2, id=str)
+    write_builder(here, "pets", features, {"train": rows[:8], "test": rows[8:]})
+    data = load_data("tfds:pets", 8)
+    assert (data.source, data.name, data.label_names) == ("tfds", "tfds:pets", ("cat", "dog"))
+    assert data.train_images.shape == (8, 8, 8, 3)
+    levels = data.test_images[:, 0, 0, 0].tolist()  # TFDS has an order of its own
+    assert sorted(zip(levels, data.test_labels.tolist(), strict=True)) == [(80, 0), (90, 1), (100, 0), (110, 1)]
+    grey = load_data("tfds:pets:1.2.0", 8, channels=1)
+    assert grey.train_images.shape == (8, 8, 8, 1)
+    for wrong, reason in (
+        ({"source": "sample"}, "no sample|samples of"),
+        ({"hold_out_sample": True}, "samples of"),
+        ({"skip_broken": True}, "folder"),
+    ):
+        with pytest.raises(UserError, match=reason):
+            load_data("tfds:pets", 8, **wrong)
+
+
+def test_a_data_set_of_one_split_without_labels_and_of_any_size(here):
+    """Each image is resized as it is decoded; a tenth is held out, by its number."""
+    import tensorflow_datasets as tfds
+
+    features = {"picture": tfds.features.Image(shape=(None, None, 1), encoding_format="jpeg")}
+    rows = [{"picture": np.full([20 + i, 30, 1], i, np.uint8)} for i in range(60)]
+    write_builder(here, "plain", features, {"everything": rows})
+    data = load_data("tfds:plain", 16)
+    assert len(data.train_images) + len(data.test_images) == 60
+    assert 0 < len(data.test_images) < 20
+    assert data.label_names == ()
+    levels = np.concatenate([data.train_images, data.test_images])[:, 8, 8, 0]
+    assert sorted(levels.tolist()) == list(range(60))
+    np.testing.assert_array_equal(load_data("tfds:plain", 16).test_images, data.test_images)
+    with pytest.raises(UserError, match=r"tfds:plain:9.9.9|knows no 'plain'"):
+        load_data("tfds:plain:9.9.9", 16)
+
+
+def test_data_sets_that_have_no_usable_image(here):
+    import tensorflow_datasets as tfds
+
+    write_builder(here, "words", {"text": tfds.features.Text()}, {"train": [{"text": "a"}, {"text": "b"}]})
+    with pytest.raises(UserError, match="words has no images"):
+        load_data("tfds:words")
+    two = {name: tfds.features.Image(shape=(8, 8, 1)) for name in ("left", "right")}
+    row = {name: np.zeros([8, 8, 1], np.uint8) for name in two}
+    write_builder(here, "pairs", two, {"train": [row, row]})
+    with pytest.raises(UserError, match=r"several images \(left, right\)"):
+        load_data("tfds:pairs")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("tfds:", "is no data set"), ("tfds:../mnist", "is no data set"), ("tfds:kmnits", "did you mean 'tfds:kmnist'")],
+)
+def test_names_that_tfds_does_not_know(here, name, reason):
+    with pytest.raises(UserError, match=reason):
+        load_data(name)
+
+
+def test_a_known_data_set_needs_the_network_or_the_disk(here, monkeypatch):
+    monkeypatch.setattr(sources, "host_answers", lambda name: False)
+    with pytest.raises(UserError, match=r"tfds:kmnist is not prepared under .* and cannot be downloaded"):
+        load_data("tfds:kmnist")

@@ -1,11 +1,13 @@
 """What a run needs is estimated from its config, and what cannot fit is refused before anything is done."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from vae_lib import memory
 from vae_lib.backend import CORES
 from vae_lib.config import ModelConfig, RunConfig
-from vae_lib.data import sources
 from vae_lib.errors import UserError
 from vae_lib.model import VAE
 from vae_lib.runs import limits
@@ -47,16 +49,43 @@ def test_a_folder_for_temporary_files_is_needed(monkeypatch, tmp_path):
         limits.check(RunConfig.from_flat(2), 10)
 
 
-def test_images_that_cannot_fit_are_refused_before_they_are_decoded():
-    many = np.broadcast_to(np.zeros([1, 28, 28, 1], np.uint8), [10**9, 28, 28, 1])
-    with pytest.raises(UserError, match="lower the image size"):
-        sources.resize_all(many, 1024)
-
-
 def test_memory_is_unlimited_where_the_system_does_not_tell(monkeypatch):
     monkeypatch.delattr("os.sysconf")
-    monkeypatch.setattr(sources, "CGROUP_LIMITS", ("/nowhere",))
-    assert sources.memory() == float("inf")
+    monkeypatch.setattr(memory, "CGROUPS", Path("/nowhere"))
+    assert memory.memory() == float("inf")
+
+
+@pytest.mark.parametrize(
+    ("own", "file"),
+    [
+        ("0::/some/group\n", "some/memory.max"),
+        ("9:cpu:/\n4:memory,hugetlb:/some/group\n0::/\n", "memory/some/group/memory.limit_in_bytes"),
+        ("", "memory.max"),
+    ],
+)
+def test_the_memory_of_a_container_counts(tmp_path, monkeypatch, own, file):
+    """In both versions of control groups, and where a group around the process's own is limited."""
+    (tmp_path / "own").write_text(own)
+    monkeypatch.setattr(memory, "CGROUPS", tmp_path)
+    monkeypatch.setattr(memory, "OWN_CGROUP", tmp_path / "own")
+    limit = tmp_path / file
+    limit.parent.mkdir(parents=True, exist_ok=True)
+    limit.write_text("1000000\n")
+    assert memory.memory() == 1e6
+    limit.write_text("max\n")
+    assert memory.memory() > 1e6
+
+
+def test_a_limit_on_a_process_counts():
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (2**40 if hard == resource.RLIM_INFINITY else hard, hard))
+    before = memory.memory()
+    resource.setrlimit(resource.RLIMIT_DATA, (int(before) - 1, hard))
+    try:
+        assert memory.memory() == before - 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
 def test_a_batch_takes_its_memory_however_few_images_there_are():

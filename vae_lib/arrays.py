@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 import numbers
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from vae_lib.config import MAX_SEED
 from vae_lib.errors import UserError
+
+
+class _Rows:
+    """Rows of an array of images, which are read only as they are needed: `images[i:j]` copies them."""
+
+    def __init__(self, images: np.ndarray, rows: np.ndarray) -> None:
+        self._images, self._rows = images, rows
+        self.shape, self.dtype = (len(rows), *images.shape[1:]), images.dtype
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        return self._images[self._rows[rows]]
+
+
+def select(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """``images[rows]`` for what takes images batch by batch: nothing is copied before it is sliced."""
+    return cast("np.ndarray", _Rows(images, rows))
 
 
 def as_images(images: Any, shape: tuple[int, ...], *, what: str = "images", empty: bool = False) -> np.ndarray:
@@ -20,6 +39,8 @@ def as_images(images: Any, shape: tuple[int, ...], *, what: str = "images", empt
         >>> as_images(np.ones([2, 8, 8, 1]), (8, 8, 1)).max()
         np.uint8(255)
     """
+    if isinstance(images, _Rows) and images.shape[1:] == shape and len(images):
+        return cast("np.ndarray", images)  # it is sliced like one
     array = _array(images, shape, what, empty)
     if array.dtype == np.uint8:
         return array

@@ -12,6 +12,7 @@ from typing import Any
 from vae_lib.errors import UserError, one_of
 
 DATASETS = ("mnist", "fashion_mnist", "faces")
+TFDS = "tfds:"  # what the name of any other data set of TensorFlow Datasets begins with
 LIKELIHOODS = ("bernoulli", "discretized_logistic", "continuous_bernoulli", "gaussian")
 BINARIZATIONS = ("none", "threshold", "dynamic")
 MODES = ("eager", "graph", "xla")
@@ -27,6 +28,11 @@ GREY_BETA_START = 20.0  # times beta
 MAX_SEED = 2**31 - 1
 EVALUATION_SEED = 20  # of the noise with which images are encoded and measured
 SMALLEST = 1e-12  # of a rate or a weight: their ratios must be numbers in single precision
+
+
+def is_dataset(name: str) -> bool:
+    """Whether a name is that of a data set, and not a folder's."""
+    return name in DATASETS or name.startswith(TFDS)
 
 
 def check_range(name: str, value: int, low: int, high: int) -> None:
@@ -195,7 +201,7 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where the images come from: a name in `DATASETS` or a folder, what was asked for and what was found.
+    """Where the images come from: a data set's name or a folder, what was asked for and what was found.
 
     A model that was trained on images from elsewhere has an empty ``name``.
     """
@@ -204,6 +210,7 @@ class DataConfig:
     source: str = "auto"
     found: str = ""  # the `ImageData.source` that training used
     hold_out_sample: bool = False
+    skip_broken: bool = False
     fingerprint: str = ""  # of all images and labels, so that others are noticed; empty in old runs
 
     def __post_init__(self) -> None:
@@ -215,7 +222,7 @@ FLAT_NAMES = {"data": "name", "data_source": "found"}
 # The format of runs in which a setting came; runs of an older one have its default.
 SINCE = {
     "encoder_layers": 3, "inference": 3, "objective": 3, "importance_samples": 3, "grid_side": 3, "match_prior": 3,
-    "mirror": 4, "weight_decay": 5,
+    "mirror": 4, "weight_decay": 5, "skip_broken": 6,
 }  # fmt: skip
 
 
@@ -235,7 +242,8 @@ class RunConfig:
         the images, and without a ``likelihood`` the data decides. Raises `UserError`.
         """
         data = settings.get("data", "mnist")
-        im_dim, channels = settings.pop("im_dim", 28), settings.pop("channels", 1)
+        im_dim, channels = settings.pop("im_dim", 28), settings.pop("channels", None)
+        channels = 1 if channels is None else channels
         for name, value, low, high in (("im_dim", im_dim, 8, 1024), ("channels", channels, 1, 3)):
             if not isinstance(value, numbers.Integral) or isinstance(value, bool):
                 raise UserError(f"{name} must be of type int, not {value!r}.")

@@ -18,6 +18,7 @@ from vae_lib.model import VAE, check_model
 
 ACTIVE_VARIANCE = 0.01  # a dimension whose mean varies less over the images is not used (Burda et al. 2016)
 GAP_IMAGES = 500  # images whose best Gaussian is searched for
+CALIBRATION_IMAGES = 1000  # whose pixels are compared with what the likelihood gives them
 Report = dict[str, Any]
 
 
@@ -144,11 +145,11 @@ def evaluate(
         refine = check_count(refine, "the number of gradient steps")
     if not all(np.isfinite(weight.numpy()).all() for weight in model.weights):
         raise UserError("the model has weights that are not finite: there is nothing to measure.")
-    x = model.prepare_arrays(images, seed=seed)
+    x = model.prepare_arrays(images if wanted or refine or exact else images[:CALIBRATION_IMAGES], seed=seed)
     report: Report = {"images": len(images), "seed": seed, "noise_samples": 1}
     report |= evaluate_elbo(model, images, seed=seed)
     report |= describe_codes(*model.encode_arrays(images, seed=seed), seed=seed)
-    report["pixel_calibration"] = pixel_calibration(model, x[:1000])
+    report["pixel_calibration"] = pixel_calibration(model, x[:CALIBRATION_IMAGES])
     for k in wanted:
         title = f"IWAE-{k}" if progress else None
         values = marginal.importance_weighted_bound(model, x, k, seed=seed, progress=title)

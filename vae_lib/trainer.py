@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -15,6 +16,7 @@ from vae_lib.augment import altered_copies, mirrored_at_random
 from vae_lib.backend import SHARDS, tf
 from vae_lib.config import TrainingConfig
 from vae_lib.errors import UserError
+from vae_lib.memory import IN_MEMORY, memory, read_in_no_order
 from vae_lib.model import VAE, check_model
 from vae_lib.objectives import (
     Batch,
@@ -29,7 +31,7 @@ from vae_lib.priors import ends_of_networks
 
 Row = dict[str, float]  # one line of a history: the epoch and its numbers in nats per image
 CHUNK_SECONDS = 0.5  # how long the graph runs before Python sees the losses and can be interrupted
-STREAM_ABOVE = 4 * 2**30  # bytes of images; beyond that, batches are read from the array as they are needed
+READERS = 4  # batches that are read from disk at once
 
 
 class Plan(NamedTuple):
@@ -58,11 +60,12 @@ class Trainer:
 
     A model that has been trained before goes on with new noise and new orders, and with a new optimizer.
 
-    ``images`` is (N, H, W, C) uint8; more than ``stream_above`` bytes of them are streamed through ``tf.data``
-    instead of being held in memory, with the same results. In mode 'eager' every operation runs from Python, so
-    breakpoints and prints in `train_step` and in the model work; in 'graph' the loop over the batches is one
-    ``tf.function``; in 'xla' the gradients inside that loop are compiled as well. From one seed all three give
-    the same losses to float tolerance, but for batch normalization, which sees half a batch at a time in a graph.
+    ``images`` is (N, H, W, C) uint8; more than ``stream_above`` bytes of them, by default a quarter of the memory that
+    the process may use, are streamed through ``tf.data`` instead of being held, with the same results. In mode 'eager'
+    every operation runs from Python, so breakpoints and prints in `train_step` and in the model work; in 'graph' the
+    loop over the batches is one ``tf.function``; in 'xla' the gradients inside that loop are compiled as well. From one
+    seed all three give the same losses to float tolerance, but for batch normalization, which sees half a batch at a
+    time in a graph.
     The objective decides where the model's posteriors come from: log p(x) leaves the encoder as it is and out of use.
     ``rows`` are the indices of the images to learn from, by default all. The model must have been made in the scope of
     ``strategy``. Raises `UserError`.
@@ -76,7 +79,7 @@ class Trainer:
         *,
         rows: np.ndarray | None = None,
         strategy: tf.distribute.Strategy | None = None,
-        stream_above: int = STREAM_ABOVE,
+        stream_above: float | None = None,
     ) -> None:
         config = config or TrainingConfig(seed=model.config.seed)
         check_model(model)
@@ -97,7 +100,8 @@ class Trainer:
         self.strategy = strategy or tf.distribute.get_strategy()
         self.model, self.config = model, config
         self.first_epoch, self.first_step = model.epochs_trained, model.steps_trained
-        self.images = images if images.nbytes > stream_above else tf.constant(images)
+        limit = IN_MEMORY * memory() if stream_above is None else stream_above
+        self.images = images if images.nbytes > limit else tf.constant(images)
         self.steps_per_epoch = math.ceil(len(self.rows) / config.batch_size)
         self.total_steps = config.epochs * self.steps_per_epoch
         with self.strategy.scope():
@@ -244,14 +248,15 @@ class Trainer:
         """An iterator over the batches (B, H, W, C) that ``indices`` (steps, B) names, read ahead from disk."""
 
         def take(row: np.ndarray) -> np.ndarray:
-            return np.ascontiguousarray(self.images[row])
+            return np.take(self.images, row, axis=0)
 
         batches = tf.data.Dataset.from_tensor_slices(indices).map(
             lambda row: tf.ensure_shape(
                 tf.numpy_function(take, [row], tf.uint8), [self.config.batch_size, *self.images.shape[1:]]
-            )
+            ),
+            num_parallel_calls=READERS,
         )
-        return iter(batches.prefetch(4))
+        return iter(batches.prefetch(READERS))
 
     def epoch_losses(
         self,
@@ -274,18 +279,19 @@ class Trainer:
         tensors = (tf.constant(plan.indices), tf.constant(plan.weights))
         stream = self._stream(plan.indices[len(done) :]) if self.streaming else None
         first_step, losses, chunk = epoch * self.steps_per_epoch, done, 1  # the first call traces the graph
-        while len(losses) < self.steps_per_epoch:
-            start = len(losses)
-            stop = min(start + chunk, self.steps_per_epoch)
-            if pause_every:
-                stop = min(stop, start + pause_every - (first_step + start) % pause_every)
-            stop = min([stop, *(step - first_step for step in pause_after if step > first_step + start)])
-            began = time.perf_counter()
-            losses = np.concatenate([losses, self.run_steps(tensors, start, stop, first_step, stream)])
-            rate = (stop - start) / (time.perf_counter() - began)
-            chunk = 10 if start == len(done) else max(1, int(chunk_seconds * rate))
-            _check_finite(losses[start:], epoch, start)
-            yield losses, bool(pause_every) and (first_step + stop) % pause_every == 0
+        with read_in_no_order(self.images) if self.streaming else contextlib.nullcontext():
+            while len(losses) < self.steps_per_epoch:
+                start = len(losses)
+                stop = min(start + chunk, self.steps_per_epoch)
+                if pause_every:
+                    stop = min(stop, start + pause_every - (first_step + start) % pause_every)
+                stop = min([stop, *(step - first_step for step in pause_after if step > first_step + start)])
+                began = time.perf_counter()
+                losses = np.concatenate([losses, self.run_steps(tensors, start, stop, first_step, stream)])
+                rate = (stop - start) / (time.perf_counter() - began)
+                chunk = 10 if start == len(done) else max(1, int(chunk_seconds * rate))
+                _check_finite(losses[start:], epoch, start)
+                yield losses, bool(pause_every) and (first_step + stop) % pause_every == 0
 
     def epoch_row(self, losses: np.ndarray) -> Row:
         """The mean of an epoch's losses (steps, 2) in nats per image, each step weighing as many as it had."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from vae_lib import evaluation
+from vae_lib.arrays import select
 from vae_lib.backend import keras, tf
 from vae_lib.config import TrainingConfig
 from vae_lib.data.loading import ImageData, as_image_data
@@ -202,7 +203,7 @@ def run_epochs(
     Raises `UserError`.
     """
     model, config, n_images = trainer.model, trainer.config, len(trainer.rows)
-    validation = data.train_images[held_out] if len(held_out) else None
+    validation = select(data.train_images, held_out) if len(held_out) else None
     state = state or State()
     if state.n_images not in (0, n_images):
         raise UserError(f"the run was trained on {state.n_images} images, but there are {n_images} now.")
@@ -223,7 +224,7 @@ def run_epochs(
         if state.best:
             _assign([weight.value for weight in model.weights], state.best)
         if config.match_prior:
-            match_prior(model, data.train_images[trainer.rows])
+            match_prior(model, select(data.train_images, trainer.rows))
 
     stops = set(moments(trainer.total_steps)) if keep is not None else set()
 

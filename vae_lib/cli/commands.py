@@ -21,7 +21,7 @@ from typing import Any
 
 from vae_lib.cli.flags import main_parser, resuming_parser, training_parser
 from vae_lib.cli.streams import forgiving_streams
-from vae_lib.config import DATASETS, RunConfig
+from vae_lib.config import DATASETS, RunConfig, is_dataset
 from vae_lib.errors import UserError, notice, one_line
 
 INTERRUPTED = 130
@@ -148,7 +148,14 @@ def _train(args: argparse.Namespace) -> None:
     from vae_lib.data.loading import load_data
 
     asked = config.data
-    data = load_data(asked.name, config.model.im_dim, source=asked.source, hold_out_sample=asked.hold_out_sample)
+    data = load_data(
+        asked.name,
+        config.model.im_dim,
+        source=asked.source,
+        channels=args.channels,
+        hold_out_sample=asked.hold_out_sample,
+        skip_broken=asked.skip_broken,
+    )
     train = functools.partial(
         train_run, config, data, args.out, overwrite=args.overwrite, record=args.record, command=args.command
     )
@@ -176,15 +183,21 @@ def _images_of(config: RunConfig, source: str | None = None, data_dir: str | Non
     from vae_lib.data.loading import fingerprint, load_data
     from vae_lib.files import user_path
 
-    had = config.data
-    if had.name in DATASETS:
+    had, channels = config.data, config.model.channels
+    if is_dataset(had.name):
         if data_dir is not None:
             raise UserError(f"--data-dir says where a folder of images lies now; this run was trained on {had.name}.")
         if source is None:
             source = "sample" if had.found == "sample" else had.source
         if same and source == "auto":
             source = "tfds"
-        return load_data(had.name, config.model.im_dim, source=source, hold_out_sample=same and had.hold_out_sample)
+        return load_data(
+            had.name,
+            config.model.im_dim,
+            source=source,
+            channels=channels,
+            hold_out_sample=same and had.hold_out_sample,
+        )
     if not had.name and data_dir is None:
         raise UserError("this run does not know where its images are: give the folder that holds them as --data-dir.")
     if source is not None:
@@ -192,7 +205,7 @@ def _images_of(config: RunConfig, source: str | None = None, data_dir: str | Non
     place = Path(had.name) if data_dir is None else user_path(data_dir, "--data-dir")
     if data_dir is None and not os.path.isdir(place):
         raise UserError(f"its images are no longer in {place}: say where they lie now with --data-dir.")
-    data = load_data(place, config.model.im_dim)
+    data = load_data(place, config.model.im_dim, channels=channels, skip_broken=had.skip_broken)
     if data.train_images.shape[1:] != config.model.image_shape:
         raise UserError(f"the run takes images of shape {config.model.image_shape}, not {data.train_images.shape[1:]}.")
     if not same and had.fingerprint not in ("", fingerprint(data)):

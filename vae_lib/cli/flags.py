@@ -15,7 +15,7 @@ Row = tuple[str, Any, Any, str, str]  # flags, type, default, metavar, help
 
 # The documented interface of train_VAE.py.
 DOCUMENTED: list[Row] = [
-    ("--data", str, "mnist", "DATA", "'mnist', 'fashion_mnist', 'faces', or a folder of your own images"),
+    ("--data", str, "mnist", "DATA", "'mnist', 'fashion_mnist', 'faces', 'tfds:NAME' (any other of TFDS), or a folder"),
     ("--learning-rate", float, 0.001, "RATE", "step size of the Adam optimizer"),
     ("--epochs", int, 5, "N", "passes over the training images"),
     ("--batch-size", int, 50, "N", "images per gradient step"),
@@ -39,6 +39,7 @@ FURTHER: list[Row] = [
     ("--grid-side", int, 56, "N", "codes along a side of the grid that the marginal objective sums over"),
     ("--patience", int, 0, "EPOCHS", "stop after this many without a better validation ELBO, keep the best; 0: never"),
     ("--checkpoint-every", int, 0, "STEPS", "checkpoint within epochs too; 0: after each epoch only"),
+    ("--channels", int, None, "C", "convert a folder's images to grey (1) or RGB (3) (default: as they are)"),
     ("--source", str, "auto", "SOURCE", "'auto', 'tfds', 'sample', or a folder that TensorFlow Datasets prepared"),
     ("--out", str, None, "FOLDER", "the run's folder (default: a new one under pickles/)"),
 ]
@@ -109,6 +110,7 @@ def _add_training(parser: Parser) -> Any:
     further = parser.add_argument_group("further options")
     _add(further, [*FURTHER, STRATEGY])
     further.add_argument("--hold-out-sample", action="store_true", help="train on no image (or person) of the sample")
+    further.add_argument("--skip-broken", action="store_true", help="leave out a folder's files that cannot be used")
     further.add_argument("--mirror", action="store_true", help="show each image or its mirror image, at random")
     text = "let the encoder, and not the decoder, learn from altered copies of the images too"
     further.add_argument("--augment-encoder", action="store_true", help=text)

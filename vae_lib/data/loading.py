@@ -1,35 +1,38 @@
 """Images through one function: `load_data` finds a source, decodes it once and keeps the result.
 
-Sources in order: the decoded cache, TFDS prepared on disk, a TFDS download, the bundled sample.
+Sources in order: the decoded cache, TFDS prepared on disk, a TFDS download, the bundled sample. Whatever the source,
+its images are decoded one after another into files of the cache, from which they are memory-mapped: they may be more
+than the memory holds.
 """
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import errno
 import hashlib
-import json
 import numbers
 import os
 import shutil
-import tempfile
-import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import platformdirs
+import tqdm
 
 from vae_lib.arrays import as_images, as_labels
-from vae_lib.config import DATASETS
-from vae_lib.data import sources
+from vae_lib.config import DATASETS, is_dataset
+from vae_lib.data import cache, folders, sources
+from vae_lib.data.sources import Example, Images
 from vae_lib.errors import UserError, notice, one_of
 from vae_lib.files import user_path
+from vae_lib.memory import IN_MEMORY, memory
 
 MANY_FILES = 500  # in a folder, from which on the decoded images are kept
 CACHE_VERSION = 2  # raise it when decoding, cropping, resizing or splitting changes
-ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+HELD_OUT = "-without-sample"  # what the name of an entry ends in
+BAR_SECONDS = 2.0  # of decoding before a progress bar appears
 
 
 class ImageData(NamedTuple):
@@ -59,7 +62,7 @@ class ImageData(NamedTuple):
 def fingerprint(data: ImageData) -> str:
     """Sixteen hex digits that change with any pixel or label of a data set, its name, or their order."""
     digest = hashlib.blake2b(digest_size=8)
-    for field in ARRAYS:
+    for field in cache.ARRAYS:
         array = np.ascontiguousarray(getattr(data, field))
         digest.update(f"{field} {array.dtype} {array.shape}".encode())
         digest.update(array.reshape(-1).view(np.uint8).data)
@@ -94,25 +97,35 @@ def load_data(
     im_dim: int = 28,
     *,
     source: str | os.PathLike[str] = "auto",
+    channels: int | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     hold_out_sample: bool = False,
+    skip_broken: bool = False,
 ) -> ImageData:
-    """Images of ``name``: 'mnist', 'fashion_mnist', 'faces', or a folder of your own.
+    """Images of ``name``: 'mnist', 'fashion_mnist', 'faces', 'tfds:NAME', or a folder of your own.
 
+    'tfds:NAME' is any data set of TensorFlow Datasets that has images: 'tfds:kmnist', 'tfds:emnist/letters',
+    'tfds:cifar10:3.0.2'. Where it has no test split, 'validation' serves, or else every tenth image or so.
     ``im_dim`` is the side in pixels; ``source`` is 'auto', 'tfds', 'sample' or a folder of prepared TFDS data.
+    ``channels`` 1 or 3 converts the images of a folder, or of 'tfds:NAME', to grey or RGB.
     ``hold_out_sample`` leaves every image of the bundled sample out of the training part, so that the sample
-    is held-out data. Paths may begin with ~ and hold environment variables. The bundled samples and folders are in the
-    order of their labels. Arrays from the cache are memory-mapped and read-only. Of a folder, a line on stderr says
-    how many images and classes it holds and what was left out. Raises `UserError`.
+    is held-out data. ``skip_broken`` names and leaves out the files of a folder that cannot be used, and without it the
+    first of them is an error. Paths may begin with ~ and hold environment variables. The bundled samples and folders
+    are in the order of their labels. Arrays from the cache are memory-mapped and read-only. Of a folder, a line on
+    stderr says how many images and classes it holds and what was left out. Raises `UserError`.
 
         >>> data = load_data("mnist", source="sample")
         >>> data.train_images.shape, data.train_images.dtype, data.label_names[:3]
         ((4000, 28, 28, 1), dtype('uint8'), ('0', '1', '2'))
     """
-    wanted = str(name) if isinstance(name, str) and name in DATASETS else user_path(name, "the data")
+    wanted = name if isinstance(name, str) and is_dataset(name) else user_path(name, "the data")
+    if channels not in (None, 1, 3) or isinstance(channels, bool):
+        raise UserError(f"channels must be 1 (grey) or 3 (RGB), not {channels!r}.")
     if not isinstance(im_dim, numbers.Integral) or isinstance(im_dim, bool) or not 8 <= im_dim <= 1024:
         raise UserError(f"im_dim must be a whole number from 8 to 1024, not {im_dim!r}.")
-    return _load(wanted, int(im_dim), source, cache_dir, hold_out_sample)._replace(name=str(wanted))
+    folder = user_path(cache_dir, "cache_dir") if cache_dir is not None else default_cache_dir()
+    asked = _Asked(wanted, int(im_dim), channels, source, folder, hold_out_sample, skip_broken)
+    return (_folder(asked) if isinstance(wanted, Path) else _data_set(asked))._replace(name=str(wanted))
 
 
 def prepare_sample(name: str = "mnist", data_dir: str | os.PathLike[str] | None = None) -> Path:
@@ -139,24 +152,37 @@ def prepare_sample(name: str = "mnist", data_dir: str | os.PathLike[str] | None 
     return folder
 
 
-def _load(
-    name: str | Path,
-    im_dim: int,
-    source: str | os.PathLike[str],
-    cache_dir: str | os.PathLike[str] | None,
-    hold_out_sample: bool,
-) -> ImageData:
-    cache = user_path(cache_dir, "cache_dir") if cache_dir is not None else default_cache_dir()
-    if isinstance(name, Path):
-        if hold_out_sample:
-            raise UserError("a folder has no bundled sample that could be held out: leave hold_out_sample off.")
-        if source != "auto":
-            raise UserError(f"a source is for {', '.join(DATASETS)}: the folder {str(name)!r} is its own.")
-        return _folder(name, im_dim, cache)
+class _Asked(NamedTuple):
+    """What `load_data` was asked for."""
+
+    name: str | Path
+    im_dim: int
+    channels: int | None
+    source: str | os.PathLike[str]
+    cache: Path | None
+    hold_out_sample: bool
+    skip_broken: bool
+
+    def key(self, kind: str, channels: int | None) -> str:
+        """What the name of its entry in the cache begins with."""
+        return f"{kind}-{self.im_dim}{f'x{channels}' if channels else ''}-v{CACHE_VERSION}-"
+
+
+def _data_set(asked: _Asked) -> ImageData:
+    name, source, held_out = str(asked.name), asked.source, asked.hold_out_sample
+    documented = name in DATASETS
+    if asked.skip_broken:
+        raise UserError("skip_broken is for the files of a folder: leave it off.")
+    if documented and asked.channels not in (None, 1):
+        raise UserError(f"the images of {name} are grey: leave channels off.")
+    if not documented:
+        sources.builder_name(name)  # raises where it cannot be one
+        if held_out or source == "sample":
+            raise UserError(f"there are samples of {', '.join(DATASETS)} only, not of {name}.")
     if source == "sample":
-        if hold_out_sample:
+        if held_out:
             raise UserError("the bundled sample cannot be held out of itself: leave hold_out_sample off.")
-        return _image_data(sources.read_sample(name, im_dim), "sample")
+        return _sample(name, asked.im_dim)
     data_dir, named = sources.tfds_dir()
     if source not in ("auto", "tfds"):
         folder = user_path(source, "source") if isinstance(source, str | os.PathLike) else None
@@ -164,37 +190,48 @@ def _load(
             one_of("source", source, ("auto", "tfds", "sample"))
             raise UserError(f"source {source!r} is no folder.")
         data_dir, source, named = folder, "tfds", True
-    found = _full_set(name, im_dim, data_dir, cache, named)
+    found = _full_set(asked, name, data_dir, named)
     if found is not None:
-        return _without_sample(found, name) if hold_out_sample else found
+        return _without_sample(found, name) if held_out else found
     where = f"{name} is not prepared under {data_dir} and cannot be downloaded"
+    if not documented:
+        raise UserError(f"{where}: connect to the network, or set TFDS_DATA_DIR to where it is.")
     if source == "tfds":
         raise UserError(f"{where}: connect to the network, or use the source 'sample'.")
-    if hold_out_sample:
+    if held_out:
         raise UserError(f"{where}: only the full data set can be used without the images of the bundled sample.")
-    data = _image_data(sources.read_sample(name, im_dim), "sample")
+    data = _sample(name, asked.im_dim)
     notice(f"{where}; using the bundled sample of {len(data.train_images)} training images.")
     return data
 
 
-def _full_set(name: str, im_dim: int, data_dir: Path, cache: Path | None, named: bool) -> ImageData | None:
+def _sample(name: str, im_dim: int) -> ImageData:
+    sample = sources.read_sample(name, im_dim)
+    return ImageData(*sample.train, *sample.test, sample.label_names, "sample")
+
+
+def _full_set(asked: _Asked, name: str, data_dir: Path, named: bool) -> ImageData | None:
     """The whole data set from the cache, from disk or from the network, in this order; None without any.
 
     Where ``data_dir`` was named and lacks the set, what the cache holds is from elsewhere and is not used.
     """
-    prepared = sources.prepared_folder(name, data_dir)
-    key, entry = f"{name}-{im_dim}-v{CACHE_VERSION}-", None
-    if cache is not None:
-        kept = [] if named else sorted(cache.glob(key + "*"), key=lambda path: path.lstat().st_mtime)
-        entry = cache / (key + _fingerprint(prepared)) if prepared else next(reversed(kept), None)
-    if entry is not None and (cached := _read_cache(entry)) is not None:
-        return cached
-    if prepared is None and not sources.host_answers(name):
-        return None
+    prepared, channels = sources.prepared_folder(name, data_dir), None if name in DATASETS else asked.channels
+    key, entry = asked.key(sources.file_name(name), channels), None
+    if asked.cache is not None:
+        kept = [] if named else sorted(asked.cache.glob(key + "*"), key=lambda path: path.lstat().st_mtime)
+        kept = [path for path in kept if not path.name.endswith(HELD_OUT)]
+        entry = asked.cache / (key + _fingerprint(prepared)) if prepared else next(reversed(kept), None)
+    if entry is not None and (cached := cache.read(entry)) is not None:
+        return ImageData(*cached, "tfds")
+    if prepared is None:
+        if name not in DATASETS:
+            sources.check_known(name)
+        if not sources.host_answers(name):
+            return None
     try:
         if prepared is None:
             notice(f"downloading {name} to {data_dir} with TensorFlow Datasets.")
-        splits = sources.read_tfds(name, im_dim, data_dir, download=prepared is None)
+        images = sources.read_tfds(name, asked.im_dim, data_dir, channels, download=prepared is None)
     except UserError as error:
         if prepared is not None:
             raise
@@ -202,29 +239,63 @@ def _full_set(name: str, im_dim: int, data_dir: Path, cache: Path | None, named:
         return None
     prepared = sources.prepared_folder(name, data_dir)
     assert prepared is not None, "read_tfds returns only from a prepared folder"
-    data = _image_data(splits, "tfds")
-    return data if cache is None else _write_cache(cache / (key + _fingerprint(prepared)), data)
+    entry = None if asked.cache is None else asked.cache / (key + _fingerprint(prepared))
+    return _decoded(images, entry, asked.im_dim, 1 if name in DATASETS else channels or 3, "tfds")
 
 
-def _folder(folder: Path, im_dim: int, cache: Path | None) -> ImageData:
+def _folder(asked: _Asked) -> ImageData:
+    folder = Path(asked.name)
+    if asked.hold_out_sample:
+        raise UserError("a folder has no bundled sample that could be held out: leave hold_out_sample off.")
+    if asked.source != "auto":
+        raise UserError(f"a source is for {', '.join(DATASETS)}: the folder {str(folder)!r} is its own.")
     if not os.path.isdir(folder):
         near = difflib.get_close_matches(str(folder), DATASETS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(DATASETS)}, or a folder."
+        hint = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(DATASETS)}, tfds:NAME, or a folder."
         raise UserError(f"data {str(folder)!r} is neither a data set nor a folder of images: {hint}")
-    listing, data, entry = sources.list_folder(folder), None, None
-    if cache is not None and len(listing.files) >= MANY_FILES:
-        entry = cache / f"folder-{im_dim}-v{CACHE_VERSION}-{listing.key}"
-        data = _read_cache(entry, "folder")
+    listing, data, entry = folders.list_folder(folder), None, None
+    if asked.cache is not None and len(listing.files) >= MANY_FILES:
+        ending = listing.key + ("-skipped" if asked.skip_broken else "")
+        entry = asked.cache / (asked.key("folder", asked.channels) + ending)
+        for channels in {None, asked.channels}:  # what needed no conversion serves too
+            cached = cache.read(asked.cache / (asked.key("folder", channels) + ending))
+            if cached is not None and asked.channels in (None, cached.train_images.shape[-1]):
+                data = ImageData(*cached, "folder")
     if data is None:
-        data = _image_data(sources.read_folder(listing, im_dim), "folder")
-        if entry is not None:
-            data = _write_cache(entry, data)
-    notice(listing.describe(len(data.label_names)))
+        images = folders.read_folder(listing, asked.im_dim, asked.channels, skip_broken=asked.skip_broken)
+        data = _decoded(images, entry, asked.im_dim, asked.channels or 3, "folder")
+    notice(listing.describe(len(data.train_images) + len(data.test_images), len(data.label_names)))
     return data
 
 
-def _image_data(splits: sources.Splits, source: str) -> ImageData:
-    return ImageData(*splits.train, *splits.test, splits.label_names, source)
+def _decoded(images: Images, entry: Path | None, im_dim: int, channels: int, source: str) -> ImageData:
+    """Decoded images, kept under ``entry`` and memory-mapped; with a notice and in memory where that cannot be.
+
+    ``channels`` is the most that they can have. Raises `UserError` where neither disk nor memory has room for them.
+    """
+    needed = 1.0 * images.total * im_dim**2 * channels
+    if entry is not None:
+        try:
+            free = shutil.disk_usage(next(path for path in entry.parents if path.is_dir())).free
+            if needed > free:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            cache.write(entry, _with_bar(images), images.label_names)
+            if (cached := cache.read(entry)) is not None:
+                return ImageData(*cached, source)
+        except OSError as error:
+            notice(f"cannot keep decoded images under {entry.parent} ({error.strerror}); going on without.")
+    if 2 * needed > memory():
+        raise UserError(
+            f"{images.total:,} images of {im_dim} x {im_dim} pixels take {2 * needed / 1e9:,.0f} GB of "
+            f"memory while they are decoded and the machine has {memory() / 1e9:.0f} GB: lower the image size, or set "
+            "VAE_LIB_CACHE to a folder with room."
+        )
+    return ImageData(*cache.in_memory(_with_bar(images), images.label_names), source)
+
+
+def _with_bar(images: Images) -> Iterator[Example]:
+    """The examples, with a progress bar where somebody waits for them at a terminal."""
+    return iter(tqdm.tqdm(images.examples(), "decoding", images.total, False, delay=BAR_SECONDS, disable=None))
 
 
 def _without_sample(data: ImageData, name: str) -> ImageData:
@@ -233,14 +304,29 @@ def _without_sample(data: ImageData, name: str) -> ImageData:
         people = sources.sample_people()
         shown = np.array([sources.hashed_name(name) in people for name in data.label_names])
         keep = ~shown[data.train_labels]
+    else:
+        sample = sources.read_sample(name, data.train_images.shape[1])
+        known = {image.tobytes() for part in (sample.train, sample.test) for image in part.images}
+        keep = np.array([image.tobytes() not in known for image in data.train_images])
+    if data.train_images.nbytes <= IN_MEMORY * memory():
         return data._replace(train_images=data.train_images[keep], train_labels=data.train_labels[keep])
-    sample = sources.read_sample(name, data.train_images.shape[1])
-    known = {image.tobytes() for part in (sample.train, sample.test) for image in part.images}
-    keep = np.array([image.tobytes() not in known for image in data.train_images])
-    return data._replace(train_images=data.train_images[keep], train_labels=data.train_labels[keep])
+
+    def examples() -> Iterator[Example]:
+        for i in np.flatnonzero(keep):
+            yield Example(data.train_images[i], int(data.train_labels[i]), False)
+        for pixels, label in zip(data.test_images, data.test_labels, strict=True):
+            yield Example(pixels, int(label), True)
+
+    whole = getattr(data.train_images, "filename", None)
+    entry = Path(whole).parent.with_name(Path(whole).parent.name + HELD_OUT) if whole else None
+    cached = None if entry is None else cache.read(entry)
+    if cached is not None:
+        return ImageData(*cached, data.source)
+    kept = Images(int(keep.sum()) + len(data.test_images), examples, data.label_names)
+    return _decoded(kept, entry, data.train_images.shape[1], 1, data.source)
 
 
-# ---- The decoded cache -------------------------------------------------------------------------------------
+# ---- Where decoded images are kept ---------------------------------------------------------------------------
 
 
 def default_cache_dir() -> Path | None:
@@ -256,69 +342,3 @@ def default_cache_dir() -> Path | None:
 def _fingerprint(prepared: Path) -> str:
     """Twelve hex digits that tell one prepared data set from another of the same name and version."""
     return hashlib.sha256((prepared / "dataset_info.json").read_bytes()).hexdigest()[:12]
-
-
-def _read_cache(entry: Path, source: str = "tfds") -> ImageData | None:
-    """A cached data set, memory-mapped; None where it is missing, and also, with a notice, where it is damaged."""
-    if not os.path.isdir(entry):
-        return None
-    try:
-        record = json.loads((entry / "contents.json").read_text("utf-8"))
-        if record["crc32"] != {field: _crc32(entry / f"{field}.npy") for field in ARRAYS}:
-            raise ValueError("a checksum differs")
-        names = tuple(record["label_names"])
-        arrays = {f: np.load(entry / f"{f}.npy", mmap_mode="r", allow_pickle=False) for f in ARRAYS}
-    except (OSError, ValueError, EOFError, KeyError, TypeError, RecursionError) as error:
-        notice(f"the cache {entry} is damaged ({error}); making it again.")
-        _forget(entry)
-        return None
-    return ImageData(**arrays, label_names=names, source=source)
-
-
-def _forget(entry: Path) -> None:
-    """Delete what `_write_cache` wrote, and the folder unless somebody keeps files of their own in it."""
-    with contextlib.suppress(OSError):
-        for name in (*(f"{field}.npy" for field in ARRAYS), "contents.json"):
-            (entry / name).unlink(missing_ok=True)
-        entry.rmdir()
-
-
-def _write_cache(entry: Path, data: ImageData) -> ImageData:
-    """Keep ``data`` under ``entry`` (complete or not at all) and return it memory-mapped; with a notice and
-    unchanged where that cannot be written."""
-    staging = None
-    try:
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".writing-", dir=entry.parent))
-        for field in ARRAYS:
-            np.save(staging / f"{field}.npy", getattr(data, field), allow_pickle=False)
-        crc32 = {field: _crc32(staging / f"{field}.npy") for field in ARRAYS}
-        (staging / "contents.json").write_text(json.dumps({"label_names": data.label_names, "crc32": crc32}), "utf-8")
-        with contextlib.suppress(FileExistsError):
-            _rename_new(staging, entry)
-    except OSError as error:
-        notice(f"cannot keep decoded images under {entry.parent} ({error.strerror}); going on without.")
-        return data
-    finally:
-        if staging is not None:
-            shutil.rmtree(staging, ignore_errors=True)
-    return _read_cache(entry, data.source) or data
-
-
-def _crc32(path: Path) -> int:
-    """The checksum of a file: it finds flipped bits."""
-    value = 0
-    with open(path, "rb") as file:
-        while block := file.read(2**22):
-            value = zlib.crc32(block, value)
-    return value
-
-
-def _rename_new(staging: Path, entry: Path) -> None:
-    """Move a folder to a name that is free; FileExistsError where another process was first."""
-    try:
-        staging.rename(entry)
-    except OSError as error:
-        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
-            raise FileExistsError(str(entry)) from error
-        raise

@@ -1,28 +1,31 @@
-"""Where images come from: TensorFlow Datasets, the bundled samples, folders. The only import of ``tfds``.
+"""Where images come from: TensorFlow Datasets and the bundled samples. The only import of ``tfds``.
 
-Each reader returns ``(images, labels, names)`` per split with images resized to ``im_dim``; `vae_lib.data.loading`
-chooses between them and caches what they return.
+A reader returns `Images`, which gives one example after another, resized to ``im_dim``; `vae_lib.data.loading` chooses
+between readers and keeps what they give.
 """
 
 from __future__ import annotations
 
 import contextlib
+import difflib
 import hashlib
 import importlib.resources
+import io
 import logging
 import os
+import re
 import threading
+import urllib.error
 import urllib.request
-import warnings
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageChops, ImageOps
+from PIL import Image
 
+from vae_lib.config import TFDS
+from vae_lib.data.decoding import decode, in_order, resize, resize_array
 from vae_lib.errors import UserError
 from vae_lib.files import user_path
 
@@ -32,16 +35,35 @@ HOSTS = {  # what TFDS downloads each data set from
     "fashion_mnist": "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/t10k-labels-idx1-ubyte.gz",
     "faces": "https://ndownloader.figshare.com/files/5976018",
 }
+ANY_HOST = "https://storage.googleapis.com/"
 SAMPLE_NOTE = "The sample that vae_lib brings along, not the whole data set."
 HOST_SECONDS = 3.0
-CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 # LFWcrop (Sanderson and Lovell 2009): columns 83..166 and rows 92..175 of the 250 x 250 image, inclusive.
 FACE_BOX = (83, 92, 167, 176)
-TEST_SHARE = 10  # one person, or one file of a folder, in ten is held out
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
+TEST_SHARE = 10  # one person, one file of a folder, or one example of a single split in ten is held out
+BATCH = 256  # examples that TFDS reads at once
 FASHION_NAMES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
+
+
+class Example(NamedTuple):
+    """An image (im_dim, im_dim, C) uint8, its label, and whether it is held out for testing."""
+
+    pixels: np.ndarray
+    label: int | str
+    held_out: bool
+
+
+class Images(NamedTuple):
+    """About how many examples there are, what makes them one after another, and the names of their labels.
+
+    Labels are numbers of ``label_names``; with None they are names themselves.
+    """
+
+    total: int
+    examples: Callable[[], Iterator[Example]]
+    label_names: tuple[str, ...] | None
 
 
 class Split(NamedTuple):
@@ -58,47 +80,20 @@ class Splits(NamedTuple):
     test: Split
     label_names: tuple[str, ...]
 
+    def as_examples(self) -> Images:
+        """The same as `Images`."""
+
+        def examples() -> Iterator[Example]:
+            for part in (self.train, self.test):
+                for pixels, label in zip(*part, strict=True):
+                    yield Example(pixels, int(label), part is self.test)
+
+        return Images(len(self.train.images) + len(self.test.images), examples, self.label_names)
+
 
 def in_test_set(name: str) -> bool:
     """Whether ``name`` (a person, a file) is held out: about one in ten, the same on every machine."""
     return int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:8], "big") % TEST_SHARE == 0
-
-
-def resize(image: Image.Image, im_dim: int) -> np.ndarray:
-    """A Pillow image scaled to im_dim x im_dim with anti-aliasing, (im_dim, im_dim, C) uint8."""
-    if image.size != (im_dim, im_dim):
-        image = image.resize((im_dim, im_dim), Image.Resampling.LANCZOS)
-    pixels = np.asarray(image, np.uint8)
-    return pixels[..., None] if pixels.ndim == 2 else pixels
-
-
-def memory() -> float:
-    """The memory that this process may use, in bytes: the machine's, or less in a container; infinite if unknown."""
-    limits = [float("inf")]
-    with contextlib.suppress(AttributeError, ValueError, OSError):
-        limits.append(float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")))
-    for path in CGROUP_LIMITS:
-        with contextlib.suppress(ValueError, OSError):  # "max" is no number
-            limits.append(float(Path(path).read_text()))
-    return min(limits)
-
-
-def check_room(n: int, im_dim: int, channels: int = 1) -> None:
-    """Raise `UserError` where the memory cannot hold ``n`` decoded images twice."""
-    needed, there = 2.0 * n * im_dim**2 * channels, memory()
-    if needed > there:
-        raise UserError(
-            f"{n:,} images of {im_dim} x {im_dim} pixels take {needed / 1e9:,.0f} GB of memory while they are decoded "
-            f"and the machine has {there / 1e9:.0f} GB: lower the image size."
-        )
-
-
-def resize_all(images: np.ndarray, im_dim: int) -> np.ndarray:
-    """`resize` for grey images (N, H, W, 1) uint8, unchanged where they already fit."""
-    check_room(len(images), im_dim)
-    if images.shape[1:3] == (im_dim, im_dim):
-        return np.ascontiguousarray(images)
-    return np.stack([resize(Image.fromarray(image[..., 0]), im_dim) for image in images])
 
 
 def write_as_tfds(name: str, found: Splits, folder: Path) -> None:
@@ -156,10 +151,60 @@ def tfds_dir() -> tuple[Path, bool]:
     return user_path(named or "~/tensorflow_datasets"), bool(named)
 
 
+def builder_name(name: str) -> str:
+    """What TFDS calls a data set: 'mnist:3.0.1' for 'mnist', 'emnist/letters' for 'tfds:emnist/letters'.
+
+    Raises `UserError` for a name that cannot be one.
+    """
+    if name in TFDS_BUILDERS:
+        return TFDS_BUILDERS[name]
+    wanted = name.removeprefix(TFDS)
+    if not re.fullmatch(r"[a-z]\w*(/[\w.+-]+)?(:\d+\.\d+\.\d+)?", wanted, re.ASCII):
+        raise UserError(f"{name!r} is no data set: write tfds:NAME, tfds:NAME/CONFIG or tfds:NAME:VERSION.")
+    return wanted
+
+
+def file_name(name: str) -> str:
+    """A data set's name for a file: 'tfds_emnist_letters' for 'tfds:emnist/letters'."""
+    return re.sub("[:/]", "_", name)
+
+
+def check_known(name: str) -> None:
+    """Raise `UserError`, with the nearest match, for a data set that TFDS cannot prepare."""
+    with contextlib.redirect_stderr(io.StringIO()):
+        import tensorflow_datasets as tfds
+
+        known = tfds.list_builders(with_community_datasets=False)
+    wanted = re.split("[/:]", builder_name(name))[0]
+    if wanted not in known:
+        near = difflib.get_close_matches(wanted, known, n=1)
+        hint = f"did you mean '{TFDS}{near[0]}'?" if near else "look it up at tensorflow.org/datasets."
+        raise UserError(f"TensorFlow Datasets knows no {wanted!r}: {hint}")
+
+
 def prepared_folder(name: str, data_dir: Path) -> Path | None:
-    """Where a data set lies prepared under ``data_dir``, or None; a sample that `write_as_tfds` wrote is none."""
-    folder = data_dir / TFDS_BUILDERS[name].replace(":", "/")
-    return folder if os.path.isfile(folder / "dataset_info.json") and not holds_sample(folder) else None
+    """Where a data set lies prepared under ``data_dir``, or None; a sample that `write_as_tfds` wrote is none.
+
+    Without a version the newest is meant.
+    """
+    path, _, version = builder_name(name).partition(":")
+    versions = [version] if version else sorted(_names(data_dir / path), key=_version, reverse=True)
+    for folder in (data_dir / path / version for version in versions):
+        if os.path.isfile(folder / "dataset_info.json") and not holds_sample(folder):
+            return folder
+    return None
+
+
+def _names(folder: Path) -> list[str]:
+    """The versions in a folder."""
+    try:
+        return [name for name in os.listdir(folder) if re.fullmatch(r"\d+\.\d+\.\d+", name)]
+    except OSError:
+        return []
+
+
+def _version(name: str) -> tuple[int, ...]:
+    return tuple(map(int, name.split(".")))
 
 
 def holds_sample(folder: Path) -> bool:
@@ -175,11 +220,13 @@ def host_answers(name: str) -> bool:
     answers: list[bool] = []
 
     def ask() -> None:
-        request = urllib.request.Request(HOSTS[name], method="HEAD")
+        request = urllib.request.Request(HOSTS.get(name, ANY_HOST), method="HEAD")
         try:
             with urllib.request.urlopen(request, timeout=HOST_SECONDS):
                 answers.append(True)
-        except (OSError, ValueError):  # URLError and HTTPError are OSErrors
+        except urllib.error.HTTPError:
+            answers.append(name not in HOSTS)  # there is a network; which of its servers TFDS needs is not known
+        except (OSError, ValueError):  # URLError is an OSError
             answers.append(False)
 
     # A thread, because a look-up of a host name cannot be given a time limit.
@@ -189,53 +236,114 @@ def host_answers(name: str) -> bool:
     return answers == [True]
 
 
-def read_tfds(name: str, im_dim: int, data_dir: Path, *, download: bool = False) -> Splits:
-    """A data set through TFDS, from disk unless ``download``; raises `UserError` where it cannot be read."""
-    try:
+def read_tfds(name: str, im_dim: int, data_dir: Path, channels: int | None = None, *, download: bool = False) -> Images:
+    """A data set through TFDS, from disk unless ``download``; raises `UserError` where it cannot be read.
+
+    ``name`` is one of `TFDS_BUILDERS`, or 'tfds:' and what TFDS calls a data set.
+    """
+    with _in_one_sentence(name, data_dir):
         from vae_lib.backend import tf  # imported here: reading a cache or a sample needs no TensorFlow
 
         tf.get_logger().setLevel("ERROR")
         import tensorflow_datasets as tfds
 
         if download:
-            tfds.builder(TFDS_BUILDERS[name], data_dir=data_dir).download_and_prepare()
+            tfds.builder(builder_name(name), data_dir=data_dir).download_and_prepare()
         folder = prepared_folder(name, data_dir)
         if folder is None:
             raise UserError(f"{name} is not prepared under {data_dir}: set TFDS_DATA_DIR to where it is.")
         builder = tfds.builder_from_directory(folder)  # unlike tfds.load, it never asks the network
-        if name == "faces":
-            return _read_faces(tfds.as_numpy(builder.as_dataset(split="train")), im_dim)
-        train, test = (_read_split(tfds, builder, split, im_dim) for split in ("train", "test"))
-        return Splits(train, test, default_label_names(name))
-    except UserError:
+        read = _read_faces(builder, im_dim) if name == "faces" else _read_any(builder, name, im_dim, channels)
+
+    def examples() -> Iterator[Example]:
+        with _in_one_sentence(name, data_dir):
+            yield from read.examples()
+
+    return read._replace(examples=examples)
+
+
+@contextlib.contextmanager
+def _in_one_sentence(name: str, data_dir: Path) -> Iterator[None]:
+    try:
+        yield
+    except (UserError, GeneratorExit):
         raise
     except Exception as error:  # TFDS raises many kinds; each means that the data cannot be had from it
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"TensorFlow Datasets cannot read {name} under {data_dir}: {reason}") from error
 
 
-def _read_split(tfds: Any, builder: Any, split: str, im_dim: int) -> Split:
-    batches = list(tfds.as_numpy(builder.as_dataset(split=split, batch_size=1000, shuffle_files=False)))
-    images = np.concatenate([batch["image"] for batch in batches])
-    labels = np.concatenate([batch["label"] for batch in batches])
-    return Split(resize_all(images, im_dim), labels.astype(np.int64))
-
-
-def _read_faces(examples: Iterable[dict[str, Any]], im_dim: int) -> Splits:
+def _read_faces(builder: Any, im_dim: int) -> Images:
     """LFW people as grey crops, the test set holding about a tenth of the people and all of their pictures."""
-    images, people = [], []
-    for example in examples:
-        face = Image.fromarray(example["image"]).crop(FACE_BOX).convert("L")
-        images.append(resize(face, im_dim))
-        people.append(example["label"].decode())
-    return split(np.stack(images), people, np.array([in_test_set(person) for person in people]))
+    import tensorflow_datasets as tfds
+
+    def examples() -> Iterator[Example]:
+        for example in tfds.as_numpy(builder.as_dataset(split="train")):
+            face = Image.fromarray(example["image"]).crop(FACE_BOX).convert("L")
+            person = example["label"].decode()
+            yield Example(resize(face, im_dim), person, in_test_set(person))
+
+    return Images(builder.info.splits["train"].num_examples, examples, None)
 
 
-def split(images: np.ndarray, labels: list[str], held_out: np.ndarray) -> Splits:
-    """The parts that are not and that are held out, (N,) bool; labels become indices of sorted names."""
-    names, indices = np.unique(labels, return_inverse=True)
-    parts = [Split(images[keep], indices[keep].astype(np.int64)) for keep in (~held_out, held_out)]
-    return Splits(parts[0], parts[1], tuple(str(name) for name in names))
+def _read_any(builder: Any, name: str, im_dim: int, channels: int | None) -> Images:
+    """The images of a data set and their labels, found by its features.
+
+    The test set is the split of that name, else 'validation', else a tenth of the examples, by their numbers.
+    """
+    import tensorflow_datasets as tfds
+
+    features, splits = builder.info.features, builder.info.splits
+    image, label = _image_feature(tfds, features, name), _label_feature(tfds, features)
+    train = "train" if "train" in splits else min(splits)
+    test = next((split for split in ("test", "validation") if split in splits and split != train), None)
+    fixed = None not in features[image].shape
+    wanted = features[image].shape[-1] if channels is None else channels
+    if fixed and wanted not in (1, 3):
+        raise UserError(f"the images of {name} have {wanted} channels: channels of 1 or 3 converts them.")
+
+    def squares(batch: dict[str, Any]) -> list[tuple[np.ndarray, int | str]]:
+        labels = batch[label] if label is not None else np.zeros(len(batch[image]), np.int64)
+        named = [found.decode() if isinstance(found, bytes) else int(found) for found in labels]
+        if fixed:
+            return [(resize_array(pixels, im_dim, channels), n) for pixels, n in zip(batch[image], named, strict=True)]
+        text = f"an image of {name}"
+        return [(decode(file, im_dim, channels, name=text), n) for file, n in zip(batch[image], named, strict=True)]
+
+    def examples() -> Iterator[Example]:
+        # Pillow decodes what differs in size: it reads a large JPEG at about the size that is wanted.
+        decoders = None if fixed else {image: tfds.decode.SkipDecoding()}
+        for split in [train] if test is None else [train, test]:
+            found = builder.as_dataset(split=split, decoders=decoders)
+            wanted = found.map(lambda example: {key: example[key] for key in (image, label) if key is not None})
+            batches = in_order(squares, tfds.as_numpy(wanted.batch(BATCH)))
+            for number, (pixels, n) in enumerate(pair for batch in batches for pair in batch):
+                yield Example(pixels, n, split == test if test is not None else in_test_set(str(number)))
+
+    names = getattr(features[label], "names", None) if label is not None else []
+    total = sum(splits[split].num_examples for split in {train, test} - {None})
+    if total < 2:
+        raise UserError(f"{name} holds {total} images; 2 are needed.")
+    return Images(total, examples, None if names is None else tuple(names))
+
+
+def _image_feature(tfds: Any, features: Any, name: str) -> str:
+    """The name of the only feature that is an image, or of the one called 'image'."""
+    found = [key for key, feature in features.items() if type(feature) is tfds.features.Image]
+    if "image" in found or len(found) == 1:
+        key = "image" if "image" in found else found[0]
+        if features[key].np_dtype != np.uint8:
+            raise UserError(f"the images of {name} are {np.dtype(features[key].np_dtype)}, and uint8 is needed.")
+        return key
+    raise UserError(f"{name} has " + (f"several images ({', '.join(sorted(found))})." if found else "no images."))
+
+
+def _label_feature(tfds: Any, features: Any) -> str | None:
+    """The name of the feature 'label', else of the first class label, else None."""
+    classes = [key for key, feature in features.items() if isinstance(feature, tfds.features.ClassLabel)]
+    label = dict(features).get("label")
+    simple = label is not None and label.shape == () and np.dtype(label.np_dtype).kind in "iuO"
+    return "label" if simple else next(iter(classes), None)
 
 
 # ---- Bundled samples ---------------------------------------------------------------------------------------
@@ -246,7 +354,10 @@ def read_sample(name: str, im_dim: int) -> Splits:
     resource = importlib.resources.files("vae_lib.data.samples").joinpath(f"{name}.npz")
     with resource.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         train, test = (
-            Split(resize_all(arrays[f"{part}_images"], im_dim), arrays[f"{part}_labels"].astype(np.int64))
+            Split(
+                np.stack([resize_array(pixels, im_dim) for pixels in arrays[f"{part}_images"]]),
+                arrays[f"{part}_labels"].astype(np.int64),
+            )
             for part in ("train", "test")
         )
     return Splits(train, test, default_label_names(name))
@@ -261,147 +372,3 @@ def sample_people() -> set[str]:
     """The hashed names of the people in the sample of faces: found, not stated by its source, see SOURCES.md."""
     text = importlib.resources.files("vae_lib.data.samples").joinpath("faces_people.txt").read_text("utf-8")
     return set(text.split())
-
-
-# ---- Folders of images -------------------------------------------------------------------------------------
-
-
-class Listing(NamedTuple):
-    """The images below a folder, sorted by their paths, and how many files of each other kind there are."""
-
-    folder: Path
-    files: list[Path]
-    left_out: Counter[str]
-
-    @property
-    def key(self) -> str:
-        """Sixteen hex digits that change with the path, the size or the time of any file."""
-        digest = hashlib.blake2b(os.fsencode(os.path.realpath(self.folder)), digest_size=8)
-        for file in self.files:
-            found = file.stat()
-            digest.update(os.fsencode(file) + f" {found.st_size} {found.st_mtime_ns}\n".encode())
-        return digest.hexdigest()
-
-    def describe(self, classes: int) -> str:
-        """What was found, for people."""
-        found = f"{len(self.files):,} images in " + ("1 class" if classes == 1 else f"{classes:,} classes")
-        others = ", ".join(f"{count:,} {kind}" for kind, count in sorted(self.left_out.items()))
-        return f"{self.folder}: {found}" + (f"; left out: {others}." if others else ".")
-
-
-def list_folder(folder: Path) -> Listing:
-    """Every image below ``folder``; links are followed. Hidden files and folders are left out, as is what is no image.
-
-    Raises `UserError`.
-    """
-    files, left_out = _image_files(folder)
-    if len(files) < 2:
-        raise UserError(f"{folder} holds {len(files)} images ({', '.join(sorted(IMAGE_SUFFIXES))}); it needs 2.")
-    return Listing(folder, files, left_out)
-
-
-def read_folder(listing: Listing, im_dim: int) -> Splits:
-    """The images of a folder, all grey or all RGB; each one's sub-folder is its label.
-
-    About one file in ten, chosen by its name, is held out (at least one on either side). Images are turned upright as
-    their cameras noted, and resized to a square. Raises `UserError` naming the first file that cannot be used.
-    """
-    folder, files, _ = listing
-    check_room(len(files), im_dim, 3)
-    names = [file.relative_to(folder).as_posix() for file in files]
-    held_out = np.array([in_test_set(name) for name in names])
-    if held_out.all() or not held_out.any():  # too few files for chance: hold the last one out
-        held_out = np.arange(len(names)) == len(names) - 1
-    return split(decode_all(folder, files, im_dim), [str(Path(name).parent) for name in names], held_out)
-
-
-def decode_all(folder: Path, files: Sequence[Path], im_dim: int) -> np.ndarray:
-    """The images in files of a folder, resized to a square, (N, im_dim, im_dim, C) uint8, by a thread for each core.
-
-    Raises `UserError` for the first file that cannot be used, and where grey and colour are mixed.
-    """
-
-    def decode(file: Path) -> np.ndarray:
-        return resize(_open(file, im_dim), im_dim)  # at once: a photo takes a thousand times the memory
-
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    with ThreadPoolExecutor(cores) as pool:
-        try:
-            images: np.ndarray | None = None
-            for i, pixels in enumerate(pool.map(decode, files)):
-                if images is None:
-                    images = np.empty([len(files), *pixels.shape], np.uint8)
-                if pixels.shape != images.shape[1:]:
-                    first, other = ("grey" if shape[-1] == 1 else "RGB" for shape in (images.shape, pixels.shape))
-                    raise UserError(
-                        f"{folder} mixes kinds of images, {first} ({files[0].name}) and {other} ({files[i].name}): "
-                        "convert them all to grey or all to RGB."
-                    )
-                images[i] = pixels
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    assert images is not None
-    return images
-
-
-def _image_files(folder: Path) -> tuple[list[Path], Counter[str]]:
-    """The images below a folder, and how many files of each other kind there are; a linked folder is entered once."""
-    if not os.path.isdir(folder):
-        raise UserError(f"{folder} is not a folder.")
-
-    def refuse(error: OSError) -> NoReturn:
-        raise UserError(f"{error.filename} cannot be read ({error.strerror}): make it readable, or move it away.")
-
-    def is_file(path: Path) -> bool:
-        try:
-            return path.is_file()
-        except OSError as error:  # in a folder whose names can be read, but not what they name
-            return refuse(error)
-
-    found: list[Path] = []
-    others: Counter[str] = Counter()
-    entered = {os.path.realpath(folder)}
-    for place, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
-        hidden = [name for name in (*folders, *files) if name.startswith(".")]
-        others["hidden"] += len(hidden)
-        inside = [Path(place, name) for name in folders if name not in hidden]
-        folders.clear()
-        for inner in sorted(inside, key=lambda path: (path.is_symlink(), path)):  # a link gives way to the folder
-            if (real := os.path.realpath(inner)) not in entered:
-                entered.add(real)
-                folders.append(inner.name)
-        for path in (Path(place, name) for name in files if name not in hidden):
-            if path.suffix.lower() in IMAGE_SUFFIXES and is_file(path):
-                found.append(path)
-            else:
-                others[path.suffix.lower() or "without an ending"] += 1
-    return sorted(found, key=lambda path: path.relative_to(folder).as_posix()), +others
-
-
-def _open(file: Path, im_dim: int) -> Image.Image:
-    """An image as grey or RGB, upright; a large JPEG is decoded to about twice ``im_dim``, which is much faster."""
-    try:
-        with warnings.catch_warnings(), Image.open(file) as image:
-            warnings.simplefilter("ignore")  # what Pillow can read all the same
-            frames = getattr(image, "n_frames", 1)
-            if frames > 1 and image.format != "MPO":  # which phones write: a photo and its preview
-                raise UserError(f"{file} is an animation of {frames} frames: keep one of them.")
-            image.draft(None, (2 * im_dim, 2 * im_dim))
-            image.load()
-            upright = ImageOps.exif_transpose(image)
-            if "transparency" in upright.info:
-                raise UserError(f"{file} has transparent pixels: flatten it.")
-            if upright.mode == "P":
-                upright = upright.convert("RGB")
-                red, *others = upright.split()
-                if all(ImageChops.difference(red, other).getextrema() == (0, 0) for other in others):
-                    upright = red  # a palette of greys
-            mode = "L" if upright.mode == "1" else upright.mode
-            if mode not in ("L", "RGB"):
-                raise UserError(f"{file} has the pixel format {mode}: convert it to 8-bit grey or RGB.")
-            return upright.convert(mode)
-    except (UserError, MemoryError):
-        raise
-    except Exception as error:  # Pillow raises many kinds for what a file can hold
-        raise UserError(f"{file} cannot be read as an image: {error}.") from None

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from vae_lib.backend import CORES
 from vae_lib.config import ModelConfig, RunConfig
-from vae_lib.data.sources import memory
 from vae_lib.errors import UserError, notice
+from vae_lib.memory import IN_MEMORY, memory
 from vae_lib.networks import PATCH, feature_size
 
 WEIGHT_BYTES = 4 * 4  # a weight, its gradient and Adam's two moments, in float32
@@ -69,7 +69,8 @@ def training_bytes(config: RunConfig, n_images: int) -> float:
     """Memory that training takes, in bytes: weights, the activations of a batch, and the images."""
     decoder = sum(outputs * times for _, outputs, times in decoder_layers(config.model))
     encoder = sum(outputs * times for _, outputs, times in layers(config.model)) - decoder
-    images = n_images * config.model.im_dim**2 * config.model.channels
+    images = float(n_images * config.model.im_dim**2 * config.model.channels)
+    images = images if images <= IN_MEMORY * memory() else 0.0  # more are streamed
     batch = config.training.batch_size  # a smaller set is filled up to one batch
     activations = batch * encoder + decoded_codes(config) * decoder
     if config.training.objective == "marginal":

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from datetime import datetime
 from pathlib import Path
 
-from vae_lib.config import DATASETS, RunConfig
+from vae_lib.config import RunConfig, is_dataset
 from vae_lib.errors import UserError, one_of
 from vae_lib.files import real_path, user_path
 
@@ -26,7 +27,8 @@ def project_dir(name: str) -> Path:
 
 def default_name(config: RunConfig, now: datetime) -> str:
     """A run's name from the time, the data and the latent dimensions: 20260131-235959_mnist_2."""
-    data = config.data.name if config.data.name in DATASETS else real_path(Path(config.data.name)).name or "images"
+    name = config.data.name
+    data = re.sub("[:/]", "_", name) if is_dataset(name) else real_path(Path(name)).name or "images"
     return f"{now:%Y%m%d-%H%M%S}_{data}_{config.model.latent_dim}"
 
 

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vae_lib import evaluation
-from vae_lib.config import DATASETS, DataConfig, RunConfig, TrainingConfig, no_duplicates
+from vae_lib.config import DataConfig, RunConfig, TrainingConfig, is_dataset, no_duplicates
 from vae_lib.data.loading import ImageData, as_image_data, fingerprint
 from vae_lib.errors import Fault, UserError
 from vae_lib.files import real_path, staging_path, user_path, write_atomically
@@ -39,7 +39,7 @@ from vae_lib.runs.places import PARTIAL, final_path, find_run, partial_path, pro
 from vae_lib.runs.trust import WEIGHTS
 from vae_lib.trainer import Row
 
-FORMAT = 5  # 1 held all settings in one flat list, the next knew fewer of them
+FORMAT = 6  # 1 held all settings in one flat list, the next knew fewer of them
 LARGEST_HALF = 60_000.0  # a code beyond it is not kept in half precision
 
 
@@ -273,7 +273,7 @@ def described(data: ImageData | None, asked: DataConfig | None = None) -> DataCo
     """What a run says of its images: what was ``asked`` for, what was found, and their fingerprint."""
     if data is None:
         return DataConfig(name="", found="array")
-    name = str(real_path(Path(data.name))) if data.source == "folder" else data.name if data.name in DATASETS else ""
+    name = str(real_path(Path(data.name))) if data.source == "folder" else data.name if is_dataset(data.name) else ""
     return dataclasses.replace(asked or DataConfig(), name=name, found=data.source, fingerprint=fingerprint(data))
 
 
