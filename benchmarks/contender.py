@@ -12,6 +12,7 @@ import json
 import resource
 import sys
 import time
+from typing import Any
 
 import numpy as np
 
@@ -19,22 +20,35 @@ from vae_lib.config import TrainingConfig
 from vae_lib.data.loading import load_data
 
 BATCH = 50
-OURS = {  # name: changes of the config
-    "graph": {},
-    "eager": {"mode": "eager"},
-    "xla": {"mode": "xla"},
-    "bfloat16": {"precision": "bfloat16"},
-    "filters 128": {"num_filters": 128},
+BF16 = {"TF_SET_ONEDNN_FPMATH_MODE": "BF16"}  # lets oneDNN use bfloat16 inside of float32 operations
+# name: (changes of the config, environment)
+OURS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
+    "graph": ({}, {}),
+    "eager": ({"mode": "eager"}, {}),
+    "xla": ({"mode": "xla"}, {}),
+    "filters 128": ({"num_filters": 128}, {}),
+    "--precision bfloat16": ({"precision": "bfloat16"}, {}),
+    "graph, oneDNN in bfloat16": ({}, BF16),
 }
-PEERS = {
-    "TensorFlow eager loop": ("peers_tensorflow", "make_eager"),
-    "tf.function step, tf.data": ("peers_tensorflow", "make_function"),
-    "Keras fit": ("peers_tensorflow", "make_fit"),
-    "PyTorch eager": ("peers_torch", "make_eager"),
-    "PyTorch channels-last": ("peers_torch", "make_channels_last"),
-    "PyTorch compiled": ("peers_torch", "make_compiled"),
-    "Flax": ("peers_flax", "make_jit"),
+# name: (module, function, options)
+PEERS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "TensorFlow, eager loop": ("peers_tensorflow", "make_eager", {}),
+    "TensorFlow, tf.function step, tf.data": ("peers_tensorflow", "make_function", {}),
+    "TensorFlow, tf.function step, images in memory": ("peers_tensorflow", "make_in_memory", {}),
+    "Keras fit": ("peers_tensorflow", "make_fit", {}),
+    "Keras fit, steps_per_execution=20": ("peers_tensorflow", "make_fit", {"steps_per_execution": 20}),
+    "PyTorch, Adam()": ("peers_torch", "make", {"fused": False}),
+    "PyTorch, Adam(fused)": ("peers_torch", "make", {}),
+    "PyTorch, fused, channels-last": ("peers_torch", "make", {"channels_last": True}),
+    "PyTorch, fused, compiled": ("peers_torch", "make", {"compiled": True}),
+    "PyTorch, fused, compiled, max-autotune": ("peers_torch", "make", {"compiled": "max-autotune"}),
+    "PyTorch, fused, autocast": ("peers_torch", "make", {"bfloat16": True}),
+    "PyTorch, fused, autocast, compiled": ("peers_torch", "make", {"bfloat16": True, "compiled": True}),
+    "Flax, jitted step": ("peers_flax", "make", {}),
+    "Flax, jitted step, donated": ("peers_flax", "make", {"donate": True}),
+    "Flax, epoch in lax.scan, donated": ("peers_flax", "make", {"donate": True, "scan": True}),
 }
+HALF = {name for name in (*OURS, *PEERS) if "bfloat16" in name or "autocast" in name}  # not in float32 throughout
 
 
 def make_ours(images: np.ndarray, batch: int, textbook: bool, changes: dict):
@@ -63,11 +77,11 @@ def main() -> None:
     name, textbook = sys.argv[1], sys.argv[2] == "textbook"
     images = np.asarray(load_data("mnist").train_images)
     if name in OURS:
-        run = make_ours(images, BATCH, textbook, OURS[name])
+        run = make_ours(images, BATCH, textbook, OURS[name][0])
     else:
-        module, make = PEERS[name]
+        module, make, options = PEERS[name]
         bits = (images > 127).astype(np.float32)
-        run = getattr(importlib.import_module(f"benchmarks.{module}"), make)(bits, BATCH, textbook)
+        run = getattr(importlib.import_module(f"benchmarks.{module}"), make)(bits, BATCH, textbook, **options)
     for line in sys.stdin:
         began = time.perf_counter()
         loss = run(int(line))

@@ -1,4 +1,4 @@
-"""The same VAE in Flax, with a jitted step and optax's Adam."""
+"""The same VAE in Flax with optax's Adam: a jitted step, or a jitted epoch."""
 
 from __future__ import annotations
 
@@ -57,24 +57,38 @@ class FlaxVAE(nn.Module):
         return negative_elbo(x, h.transpose(0, 1, 3, 2, 4).reshape(-1, 28, 28, 1), z_mean, z_log_var)
 
 
-def make_jit(images: np.ndarray, batch: int, textbook: bool):
+def make(images: np.ndarray, batch: int, textbook: bool, *, donate: bool = False, scan: bool = False):
+    """``donate`` lets a step write over the weights it was given; with ``scan`` one call takes all steps."""
     model, optimizer = Textbook() if textbook else FlaxVAE(), optax.adam(1e-3)
     data = jnp.asarray(images)
     parameters = model.init(jax.random.key(0), data[:batch], jax.random.key(1))
     state = optimizer.init(parameters)
 
-    @jax.jit
     def step(parameters, state, x, rng):
         loss, gradients = jax.value_and_grad(model.apply)(parameters, x, rng)
         updates, state = optimizer.update(gradients, state)
         return optax.apply_updates(parameters, updates), state, loss
 
+    def epoch(parameters, state, rows, rng):
+        def body(carry, row):
+            *carry, loss = step(*carry, data[row[:-1]], jax.random.fold_in(rng, row[-1]))
+            return tuple(carry), loss
+
+        (parameters, state), losses = jax.lax.scan(body, (parameters, state), rows)
+        return parameters, state, losses[-1]
+
+    step = jax.jit(step, donate_argnums=(0, 1) if donate else ())
+    epoch = jax.jit(epoch, donate_argnums=(0, 1) if donate else ())
+
     def run(steps: int) -> float:
         nonlocal parameters, state
-        order = np.random.default_rng().permutation(len(images))
+        order = np.random.default_rng().permutation(len(images))[: steps * batch].reshape(steps, batch)
+        if scan:
+            rows = np.concatenate([order, np.arange(steps)[:, None]], axis=1)
+            parameters, state, loss = epoch(parameters, state, rows, jax.random.key(0))
+            return float(loss)
         for i in range(steps):
-            x = data[order[i * batch : (i + 1) * batch]]
-            parameters, state, loss = step(parameters, state, x, jax.random.key(i))
+            parameters, state, loss = step(parameters, state, data[order[i]], jax.random.key(i))
         return float(loss)
 
     run.parameters = sum(p.size for p in jax.tree.leaves(parameters))

@@ -1,4 +1,4 @@
-"""The same VAE trained in the three usual TensorFlow ways, from Keras layers with Keras' Adam.
+"""The same VAE trained in the usual TensorFlow ways, from Keras layers with Keras' Adam.
 
 Each ``make_*`` takes thresholded images (N, 28, 28, 1) float32 and a batch size, and returns a function that trains
 for a number of steps and returns the last loss.
@@ -62,10 +62,24 @@ def make_function(images: np.ndarray, batch: int, textbook: bool):
     return _loop(tf.function(Step(textbook)), batches(images, batch))
 
 
-def make_fit(images: np.ndarray, batch: int, textbook: bool):
-    """``compile`` and ``fit`` at their defaults, on an array, as Keras' own examples do."""
+def make_in_memory(images: np.ndarray, batch: int, textbook: bool):
+    """A step in a graph that takes its images from a tensor by their numbers, without ``tf.data``."""
+    data, step = tf.constant(images), Step(textbook)
+    graph = tf.function(lambda rows: step(tf.gather(data, rows)))
+
+    def run(steps: int) -> float:
+        order = tf.constant(np.random.default_rng().permutation(len(images))[: steps * batch].reshape(steps, batch))
+        for i in range(steps):
+            loss = graph(order[i])
+        return float(loss)
+
+    return run
+
+
+def make_fit(images: np.ndarray, batch: int, textbook: bool, *, steps_per_execution: int = 1):
+    """``compile`` and ``fit`` on an array, as Keras' own examples do."""
     model = make_vae(textbook)
-    model.compile(optimizer=keras.optimizers.Adam(1e-3))
+    model.compile(optimizer=keras.optimizers.Adam(1e-3), steps_per_execution=steps_per_execution)
 
     def run(steps: int) -> float:
         chosen = images[np.random.default_rng().permutation(len(images))[: steps * batch]]

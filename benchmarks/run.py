@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.contender import BATCH, OURS, PEERS
+from benchmarks.contender import BATCH, HALF, OURS, PEERS
 
 HERE = Path(__file__).parent
 ROUNDS, SECONDS = 7, 2.0  # rounds, and about how long a contender trains in each
@@ -34,11 +34,11 @@ class Process:
 
     def __init__(self, name: str, architecture: str) -> None:
         # TensorFlow peers get TensorFlow's own defaults for threads, not this project's.
-        threads = {} if name in OURS else DEFAULTS
+        environment = OURS[name][1] if name in OURS else DEFAULTS
         self.name, self.began = name, time.perf_counter()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.contender", name, architecture],
-            cwd=HERE.parent, env=os.environ | threads, text=True,
+            cwd=HERE.parent, env=os.environ | environment, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         )  # fmt: skip
 
@@ -72,10 +72,21 @@ def throughput(architecture: str, names: list[str]) -> dict[str, dict]:
     return results
 
 
-def table(results: dict[str, dict], ours: str = "graph") -> list[str]:
-    lines = ["| contender | images/s, median | min to max | graph mode here is | to first step | peak memory |",
+def table(results: dict[str, dict]) -> list[str]:
+    """The contenders of each precision, fastest first, beside the fastest that this project has in it."""
+    lines = []
+    for title, chosen in (("float32", set(results) - HALF), ("bfloat16, losses in float32", set(results) & HALF)):
+        if not chosen - {"filters 128"}:
+            continue
+        ours = max(chosen & set(OURS), key=lambda name: statistics.median(results[name]["rates"]))
+        lines += ["", f"### {title}", "", *_rows({n: r for n, r in results.items() if n in chosen}, ours)]
+    return lines[1:]
+
+
+def _rows(results: dict[str, dict], ours: str) -> list[str]:
+    lines = [f"| contender | images/s, median | min to max | {ours} here is | to first step | peak memory |",
              "| --- | --- | --- | --- | --- | --- |"]  # fmt: skip
-    for name, r in results.items():
+    for name, r in sorted(results.items(), key=lambda item: -statistics.median(item[1]["rates"])):
         label = f"**this project, {name}**" if name in OURS else name
         pairs = [a / b for a, b in zip(results[ours]["rates"], r["rates"], strict=True)]
         ratio = "" if name == ours else f"{statistics.median(pairs):.2f} x as fast"
@@ -164,7 +175,7 @@ def machine() -> str:
 def main() -> None:
     names = [*OURS, *PEERS]
     default = throughput("default", names)
-    textbook = throughput("textbook", ["graph", *PEERS])
+    textbook = throughput("textbook", ["graph", "--precision bfloat16", "graph, oneDNN in bfloat16", *PEERS])
     rate = matrix_rate()
     target = time_to_target()
     small = small_times()

@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import json
 import re
 import subprocess
 import tomllib
@@ -164,6 +165,17 @@ def test_the_readme_quotes_the_speed():
     speed = (ROOT / "docs" / "speed.md").read_text()
     assert f"| this project, graph mode | {ours} |" in speed
     assert f"| PyTorch eager | {peer} |" in speed
+
+
+def test_the_pages_of_cost_are_what_was_measured():
+    from benchmarks import cost, streaming
+
+    found = json.loads((ROOT / "benchmarks" / "cost.json").read_text())
+    assert (ROOT / "benchmarks" / "COST.md").read_text() == cost.cost_page(found)
+    assert (ROOT / "docs" / "scale.md").read_text() == cost.scale_page(found)
+    found = json.loads((ROOT / "benchmarks" / "streaming.json").read_text())
+    assert (ROOT / "benchmarks" / "STREAMING.md").read_text() == streaming.page(found)
+    assert found["same_bits"]
 
 
 def test_the_reference_names_every_flag():

@@ -51,17 +51,41 @@ def _limit_files() -> Iterator[Path]:
                 group = group.parent
 
 
-@contextlib.contextmanager
-def read_in_no_order(array: np.ndarray) -> Iterator[None]:
-    """Tell the system, while rows of a memory-mapped array are read here and there, to read nothing beside them."""
+class RowReader:
+    """Takes rows of an array that may be memory-mapped, and read from disk, here and there.
+
+    Inside a ``with`` block the system reads nothing beside them, as it otherwise would.
+    """
+
+    def __init__(self, array: np.ndarray) -> None:
+        self._array, base = array, _mapped(array)
+        self._map = base if hasattr(mmap, "MADV_RANDOM") and array.flags.c_contiguous else None
+        if self._map is not None:
+            self._start = array.ctypes.data - np.frombuffer(self._map, np.uint8).ctypes.data
+
+    def __enter__(self) -> RowReader:
+        if self._map is not None:
+            self._map.madvise(mmap.MADV_RANDOM)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._map is not None:
+            self._map.madvise(mmap.MADV_NORMAL)
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """``array[rows]``; the disk is asked for all of them before the first is waited for."""
+        if self._map is not None:
+            size = self._array.strides[0]
+            for row in rows.tolist():
+                begin = self._start + row * size
+                page = begin - begin % mmap.PAGESIZE
+                self._map.madvise(mmap.MADV_WILLNEED, page, begin + size - page)
+        return np.take(self._array, rows, axis=0)
+
+
+def _mapped(array: np.ndarray) -> mmap.mmap | None:
+    """The file's map that an array is a view of."""
     base: Any = array
     while isinstance(base, np.ndarray):
         base = base.base
-    if not isinstance(base, mmap.mmap) or not hasattr(mmap, "MADV_RANDOM"):
-        yield
-        return
-    base.madvise(mmap.MADV_RANDOM)
-    try:
-        yield
-    finally:
-        base.madvise(mmap.MADV_NORMAL)
+    return base if isinstance(base, mmap.mmap) else None

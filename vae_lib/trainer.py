@@ -16,7 +16,7 @@ from vae_lib.augment import altered_copies, mirrored_at_random
 from vae_lib.backend import SHARDS, tf
 from vae_lib.config import TrainingConfig
 from vae_lib.errors import UserError
-from vae_lib.memory import IN_MEMORY, memory, read_in_no_order
+from vae_lib.memory import IN_MEMORY, RowReader, memory
 from vae_lib.model import VAE, check_model
 from vae_lib.objectives import (
     Batch,
@@ -244,15 +244,12 @@ class Trainer:
             self._graph = tf.function(self._loop).get_concrete_function(*specs, spec)
         return self._graph(*plan, *numbers, *([] if stream is None else [stream])).numpy()
 
-    def _stream(self, indices: np.ndarray) -> Any:
+    def _stream(self, reader: RowReader, indices: np.ndarray) -> Any:
         """An iterator over the batches (B, H, W, C) that ``indices`` (steps, B) names, read ahead from disk."""
-
-        def take(row: np.ndarray) -> np.ndarray:
-            return np.take(self.images, row, axis=0)
 
         batches = tf.data.Dataset.from_tensor_slices(indices).map(
             lambda row: tf.ensure_shape(
-                tf.numpy_function(take, [row], tf.uint8), [self.config.batch_size, *self.images.shape[1:]]
+                tf.numpy_function(reader.take, [row], tf.uint8), [self.config.batch_size, *self.images.shape[1:]]
             ),
             num_parallel_calls=READERS,
         )
@@ -277,9 +274,10 @@ class Trainer:
         plan = plan_epoch(len(self.rows), self.config.batch_size, self.config.seed, self.first_epoch + epoch)
         plan = plan._replace(indices=self.rows[plan.indices].astype(np.int32))
         tensors = (tf.constant(plan.indices), tf.constant(plan.weights))
-        stream = self._stream(plan.indices[len(done) :]) if self.streaming else None
+        reader = RowReader(self.images) if self.streaming else None
+        stream = None if reader is None else self._stream(reader, plan.indices[len(done) :])
         first_step, losses, chunk = epoch * self.steps_per_epoch, done, 1  # the first call traces the graph
-        with read_in_no_order(self.images) if self.streaming else contextlib.nullcontext():
+        with reader or contextlib.nullcontext():
             while len(losses) < self.steps_per_epoch:
                 start = len(losses)
                 stop = min(start + chunk, self.steps_per_epoch)
