@@ -1,0 +1,165 @@
+"""Lay out the sources of the site: ``python -m tools.site.stage FOLDER``; ``make site`` builds them.
+
+The pages lie where they lie in the repository, so that their links hold. Nothing is executed: notebooks come with the
+outputs that they are stored with. The reference of the package is written from its docstrings.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import shutil
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+import vae_lib
+
+ROOT = Path(__file__).resolve().parents[2]
+CHAPTERS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("notebooks/*.ipynb"))
+PARTS = {  # of the table of contents
+    "The notebooks": CHAPTERS,
+    "Reference": [
+        "docs/api.md", "docs/reference.md", "docs/commands.md", "docs/cheat_sheet.md", "docs/glossary.md",
+        "docs/bad-input.md", "docs/files.md", "vae_lib/README.md",
+    ],
+    "Measured": [
+        "docs/scoreboard.md", "docs/gallery.md", "docs/speed.md", "docs/scale.md", "benchmarks/RESULTS.md",
+        "benchmarks/COST.md", "benchmarks/STREAMING.md", "benchmarks/ALIVE.md", "benchmarks/TRIED.md",
+    ],
+    "The project": ["pickles/README.md", "docs/README.md", "vae_lib/data/samples/SOURCES.md", "CONTRIBUTING.md"],
+}  # fmt: skip
+LINK = re.compile(r"(?<=\]\()([^)\s]+)(?=[)\s])")
+FRAME = (
+    '\n\n<iframe src="{target}" title="{title}" loading="lazy" '
+    'style="width: 100%; height: 46rem; border: 1px solid #8888; border-radius: 4px"></iframe>\n'
+)
+
+
+def links_of(text: str, page: Path) -> str:
+    """The text of a page with its links as the site needs them; files that it links are copied beside it.
+
+    A page that is complete in itself keeps its address, and is no page of Sphinx's: see `conf.py`.
+    """
+
+    def change(match: re.Match[str]) -> str:
+        target = match.group(1)
+        path, _, anchor = target.partition("#")
+        if not path or re.match(r"[a-z]+:", path):
+            return target
+        inside = Path(os.path.normpath(page.parent / path)).as_posix()
+        if inside.endswith(".html"):
+            return f"site:{target}"
+        if inside == "README.md":
+            return os.path.relpath("index.md", page.parent) + (f"#{anchor}" if anchor else "")
+        return target
+
+    return LINK.sub(change, text)
+
+
+def copy_linked(text: str, page: Path, out: Path) -> None:
+    """Copy the files of the repository that a page links or shows."""
+    for target in [*LINK.findall(text), *re.findall(r'src="([^"]+)"', text)]:
+        inside = os.path.normpath(page.parent / target.partition("#")[0])
+        source, place = ROOT / inside, out / inside
+        if source.is_file() and not place.exists() and source.suffix not in (".md", ".ipynb", ".html"):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, place)
+
+
+def stage_page(name: str, out: Path, to: str | None = None) -> None:
+    """A page in Markdown."""
+    text, place = (ROOT / name).read_text("utf-8"), out / (to or name)
+    copy_linked(text, Path(name), out)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(links_of(text, Path(name)), "utf-8")
+
+
+def stage_notebook(name: str, out: Path) -> None:
+    """A notebook; where it first links a page that lives without a kernel, the page is shown below."""
+    book, shown = nbformat.read(ROOT / name, as_version=4), set[str]()
+    for cell in book.cells:
+        if cell.cell_type != "markdown":
+            continue
+        copy_linked(cell.source, Path(name), out)
+        cell.source = links_of(cell.source, Path(name))
+        for target in re.findall(r"site:([^)#]+)", cell.source):
+            if target not in shown:
+                title = "The lab" if "lab" in target else f"The explorer of {Path(target).stem}"
+                cell.source += FRAME.format(target=target, title=title)
+                shown.add(target)
+    place = out / name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(book, place)
+
+
+def reference() -> str:
+    """The public names of the package, from their docstrings."""
+    lines = ["# The package", "", "The public names of `vae_lib`, which `from vae_lib import ...` gives.", ""]
+    for name in vae_lib.__all__:
+        thing = getattr(vae_lib, name)
+        lines += [f"## {name}", "", *_described(name, thing)]
+        if inspect.isclass(thing):
+            for method, found in vars(thing).items():
+                plain = getattr(found, "__func__", found)
+                if not method.startswith("_") and inspect.isfunction(plain) and inspect.getdoc(plain):
+                    lines += [f"### {name}.{method}", "", *_described(method, plain)]
+    return "\n".join(lines) + "\n"
+
+
+def _described(name: str, thing: Any) -> list[str]:
+    try:
+        signature = str(inspect.signature(thing))
+    except (TypeError, ValueError):
+        signature = "(...)"
+    signature = re.sub(r"(?<=[:>] )'([^']*)'", r"\1", signature)  # annotations, and no defaults
+    signature = re.sub(r"ForwardRef\('(\w+)'[^)]*\)", r"\1", signature)
+    call = f"{name}{signature}"
+    if len(call) > 100:
+        inner = signature[1 : signature.rindex(")")]
+        parts = re.split(r", (?![^\[(]*[\])])", inner)
+        call = f"{name}(\n    " + ",\n    ".join(parts) + f",\n){signature[signature.rindex(')') + 1 :]}"
+    return ["```python", call, "```", "", *_paragraphs(inspect.getdoc(thing) or ""), ""]
+
+
+def _paragraphs(text: str) -> list[str]:
+    """A docstring as Markdown: its examples become blocks of code."""
+    lines: list[str] = []
+    for paragraph in text.replace("``", "`").split("\n\n"):
+        if paragraph.lstrip().startswith(">>>"):
+            lines += ["```pycon", *textwrap.dedent(paragraph).splitlines(), "```", ""]
+        else:
+            lines += [*re.sub(r"(?<=[\w)])\*(?=\w)", r"\*", paragraph).splitlines(), ""]
+    return lines
+
+
+def main() -> None:
+    out = Path(sys.argv[1])
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    shutil.copyfile(Path(__file__).with_name("conf.py"), out / "conf.py")
+    stage_page("README.md", out, "index.md")
+    for names in PARTS.values():
+        for name in names:
+            if name.endswith(".ipynb"):
+                stage_notebook(name, out)
+            elif name != "docs/api.md":
+                stage_page(name, out)
+    (out / "docs" / "api.md").write_text(reference(), "utf-8")
+    contents = "\n".join(
+        f"```{{toctree}}\n:hidden:\n:caption: {part}\n\n" + "\n".join(names) + "\n```\n" for part, names in PARTS.items()
+    )
+    with open(out / "index.md", "a", encoding="utf-8") as file:
+        file.write("\n" + contents)
+    pages = out / "pages" / "docs"
+    pages.mkdir(parents=True)
+    for page in (ROOT / "docs").glob("*.html"):
+        shutil.copyfile(page, pages / page.name)
+
+
+if __name__ == "__main__":
+    main()
