@@ -5,10 +5,19 @@ BIN := .venv/bin
 export KERAS_BACKEND := tensorflow
 export TF_CPP_MIN_LOG_LEVEL := 3
 
+# An unpacked offline bundle brings its packages and its data along.
+ifneq ($(wildcard wheels),)
+export PIP_NO_INDEX := 1
+export PIP_FIND_LINKS := $(CURDIR)/wheels
+endif
+ifneq ($(wildcard tensorflow_datasets),)
+export TFDS_DATA_DIR ?= $(CURDIR)/tensorflow_datasets
+endif
+
 # About two minutes of training with the full set, and a quarter of that with the small sample.
 export DEMO_EPOCHS := from vae_lib import load_data; print(20 if load_data("mnist").source == "tfds" else 80)
 
-.PHONY: demo test coverage torture test-browser bench pretrain numbers gallery explorers notebooks handouts lab lint catalogue requirements clean
+.PHONY: demo test coverage torture hosted test-browser bench pretrain numbers gallery explorers site notebooks handouts offline-bundle lab lint catalogue requirements clean
 
 demo: .venv/ready
 	@epochs=$(EPOCHS); \
@@ -33,6 +42,10 @@ coverage:
 torture: .venv/ready
 	$(BIN)/python -m pytest tests -m torture -s
 
+# Each notebook in an empty folder, where its first cell installs the package. Some ten minutes.
+hosted: .venv/ready
+	$(BIN)/python -m pytest tests/test_hosted.py -m "torture or hosted" -n 2
+
 # JupyterLab and the exported pages in a headless Chromium, which must be installed; screenshots in build/.
 test-browser: .venv/ready
 	$(BIN)/python -m pytest tests/browser -m browser -s
@@ -43,7 +56,7 @@ bench: .venv-bench/ready
 
 # The runs that the project ships, and their numbers. Hours; needs the full data. Goes on where it was interrupted.
 RECORD := $(BIN)/python -m tools.record
-RUNS := mnist_2 mnist_2_exact fashion_mnist_2 faces_2 faces_6 faces_10 mnist_dynamic_2 mnist_dynamic_20
+RUNS := mnist_2 mnist_2_exact fashion_mnist_2 faces_2 faces_6 faces_10 mnist_dynamic_2 mnist_dynamic_2_exact mnist_dynamic_20
 pretrain: .venv/ready
 	$(BIN)/python -m tools.pretrain $(RUNS)
 	$(BIN)/python -m tools.halve $(filter-out faces_2,$(RUNS))
@@ -54,6 +67,7 @@ numbers: .venv/ready
 	$(RECORD) mnist_2 --samples 50 --refine 20
 	$(RECORD) mnist_2_exact --samples 50
 	$(RECORD) mnist_dynamic_2 --samples 50
+	$(RECORD) mnist_dynamic_2_exact --samples 50
 	for run in $(filter-out mnist%,$(RUNS)); do $(RECORD) $$run --samples 50 --no-exact || exit 1; done
 	$(RECORD) mnist_dynamic_20 --samples 50 500
 	for run in $(RUNS); do $(RECORD) $$run --samples 50 --no-exact --images 1000 || exit 1; done
@@ -80,6 +94,18 @@ EXPLORERS := $(filter-out mnist_dynamic% %exact,$(RUNS))
 explorers: .venv/ready
 	$(BIN)/python -m tools.build_site $(EXPLORERS)
 
+# The notebooks, the pages and the reference as a site in build/site; nothing is executed.
+site: .venv/ready .venv-site/ready
+	$(BIN)/python -m tools.site.stage build/site-source
+	rm -rf build/site
+	.venv-site/bin/python -m sphinx -q -W --keep-going -b html build/site-source build/site
+	$(BIN)/python -m tools.site.check build/site
+
+.venv-site/ready: tools/site/requirements.txt
+	$(PYTHON) -m venv --clear .venv-site
+	.venv-site/bin/python -m pip install --quiet --disable-pip-version-check -r tools/site/requirements.txt
+	@touch $@
+
 # Execute the notebooks and save them with their outputs.
 notebooks: .venv/ready
 	$(BIN)/python -m tools.execute_notebooks
@@ -87,6 +113,10 @@ notebooks: .venv/ready
 # The notebooks for a class, with and without solutions, in build/handouts.
 handouts: .venv/ready
 	$(BIN)/python -m tools.handouts build/handouts
+
+# The project, its packages and the prepared data sets in one file, for machines without a network.
+offline-bundle: .venv/ready
+	$(BIN)/python -m tools.offline_bundle build/offline
 
 lab: .venv/ready
 	$(BIN)/jupyter lab --config=tools/jupyter_config.py --notebook-dir=notebooks --LabApp.default_url=/lab/tree/00_quickstart.ipynb

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT, run_python
+from vae_lib import classroom
 from vae_lib.memory import memory
 from vae_lib.runs.store import load_run
 
@@ -163,3 +164,19 @@ def test_the_limit_is_real(tmp_path):
         take = "import numpy as np; kept = np.ones(10**8); print(kept.sum())"
         assert subprocess.run([sys.executable, "-c", take], preexec_fn=limit, capture_output=True).returncode
     assert subprocess.run([sys.executable, "-c", take], capture_output=True).returncode == 0
+
+
+def test_a_class_of_thirty(tmp_path):
+    """Right, wrong, crashing and endless answers, in one table."""
+    from tests.test_classroom import ANSWERS, check_grades
+
+    names = [name for name in ANSWERS if name != "broken.ipynb"]
+    for i in range(30):
+        (tmp_path / f"{i:02d}_{names[i % len(names)]}").write_text(ANSWERS[names[i % len(names)]])
+    began = time.monotonic()
+    result = run_python("-m", "vae_lib", "check", str(tmp_path), "--seconds", "20", "--jobs", "2")
+    print(f"\n30 answers in {time.monotonic() - began:.0f} s\n{result.stdout}")
+    assert result.returncode == 0, result.stderr
+    assert len(result.stdout.splitlines()) == 32
+    assert "Traceback" not in result.stderr
+    check_grades(classroom.grade(tmp_path, seconds=20, jobs=2), lambda name: name[3:])

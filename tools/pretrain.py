@@ -24,6 +24,8 @@ RECIPES = {
     "faces_6": f"{FACES} -l 6 --epochs 40 --weight-decay 0.3",
     "faces_10": f"{FACES} -l 10 --epochs 70 --weight-decay 0.3",
     "mnist_dynamic_2": f"{DYNAMIC} -l 2 --epochs 60 --batch-size 100 --hidden-units 320 --learning-rate 0.002",
+    "mnist_dynamic_2_exact": f"{DYNAMIC} -l 2 --objective marginal --grid-side 72 --epochs 40 --batch-size 500 "
+    "--learning-rate 0.0025 --hidden-units 512",
     "mnist_dynamic_20": f"{DYNAMIC} -l 20 --epochs 40 --batch-size 100 --num-filters 64 --importance-samples 5 "
     "--hidden-units 512 --encoder-layers 2",
 }

@@ -1,5 +1,7 @@
 """What Sphinx is told; see `tools/site/stage.py`."""
 
+from pathlib import Path
+
 project = "Variational auto-encoders in TensorFlow"
 html_title = "VAEs in TensorFlow"
 copyright = "the vae_lib authors"
@@ -19,7 +21,18 @@ myst_heading_anchors = 4
 myst_url_schemes = {"http": None, "https": None, "mailto": None, "site": {"url": "{{path}}#{{fragment}}"}}
 
 html_theme = "sphinx_book_theme"
-html_theme_options = {"show_navbar_depth": 1, "show_toc_level": 2, "use_download_button": True}
+html_theme_options = {"show_navbar_depth": 1, "show_toc_level": 2, "use_download_button": True, "navbar_persistent": []}
+html_context = {"default_mode": "auto"}
 html_last_updated_fmt = None
 html_copy_source = False
 html_show_sourcelink = False
+
+
+def silence(app, exception):
+    """Take the theme's diary out of its scripts, so that what is left in the console of a browser means something."""
+    for script in Path(app.outdir, "_static", "scripts").glob("*.js"):
+        script.write_text(script.read_text("utf-8").replace("console.log(", "void ("), "utf-8")
+
+
+def setup(app):
+    app.connect("build-finished", silence)

@@ -31,7 +31,10 @@ PARTS = {  # of the table of contents
         "docs/scoreboard.md", "docs/gallery.md", "docs/speed.md", "docs/scale.md", "benchmarks/RESULTS.md",
         "benchmarks/COST.md", "benchmarks/STREAMING.md", "benchmarks/ALIVE.md", "benchmarks/TRIED.md",
     ],
-    "The project": ["pickles/README.md", "docs/README.md", "vae_lib/data/samples/SOURCES.md", "CONTRIBUTING.md"],
+    "The project": [
+        "docs/teaching.md", "docs/hosting.md", "pickles/README.md", "docs/README.md", "vae_lib/data/samples/SOURCES.md", "CONTRIBUTING.md",
+        "CHANGELOG.md",
+    ],
 }  # fmt: skip
 LINK = re.compile(r"(?<=\]\()([^)\s]+)(?=[)\s])")
 FRAME = (
@@ -151,7 +154,8 @@ def main() -> None:
                 stage_page(name, out)
     (out / "docs" / "api.md").write_text(reference(), "utf-8")
     contents = "\n".join(
-        f"```{{toctree}}\n:hidden:\n:caption: {part}\n\n" + "\n".join(names) + "\n```\n" for part, names in PARTS.items()
+        f"```{{toctree}}\n:hidden:\n:caption: {part}\n\n" + "\n".join(names) + "\n```\n"
+        for part, names in PARTS.items()
     )
     with open(out / "index.md", "a", encoding="utf-8") as file:
         file.write("\n" + contents)

@@ -25,6 +25,7 @@ from vae_lib.config import DATASETS, RunConfig, is_dataset
 from vae_lib.errors import UserError, notice, one_line
 
 INTERRUPTED = 130
+EXAMPLES = 20  # test images in an exported page
 SPIRAL_MS, FORMING_MS = 40, 150  # a frame of an animation
 HELD = 10  # frames that an animation of a training stays at its end
 MOST = 100_000  # images that a command takes at once
@@ -121,6 +122,7 @@ def train_main(argv: Sequence[str] | None = None) -> int:
 # What a parsed command line holds beside the settings of a run.
 NO_SETTINGS = {
     "strategy",
+    "tensorboard",
     "out",
     "overwrite",
     "record",
@@ -157,7 +159,14 @@ def _train(args: argparse.Namespace) -> None:
         skip_broken=asked.skip_broken,
     )
     train = functools.partial(
-        train_run, config, data, args.out, overwrite=args.overwrite, record=args.record, command=args.command
+        train_run,
+        config,
+        data,
+        args.out,
+        overwrite=args.overwrite,
+        record=args.record,
+        command=args.command,
+        tensorboard=args.tensorboard,
     )
     _run(train, config, strategy, args.next_steps)
 
@@ -172,7 +181,7 @@ def _resume(args: argparse.Namespace) -> None:
     folder = find_unfinished(args.resume)
     config, _ = read_config(folder)
     data = _images_of(config, data_dir=args.data_dir, same=True)
-    _run(functools.partial(resume_run, folder, data), config, strategy, args.next_steps)
+    _run(functools.partial(resume_run, folder, data, tensorboard=args.tensorboard), config, strategy, args.next_steps)
 
 
 def _images_of(config: RunConfig, source: str | None = None, data_dir: str | None = None, *, same: bool = False) -> Any:
@@ -372,6 +381,18 @@ def _export(args: argparse.Namespace) -> None:
     from vae_lib.runs.store import load_run
 
     run = load_run(args.run)
+    if args.keras or args.savedmodel:
+        if args.source is not None or args.data_dir is not None or args.examples != EXAMPLES:
+            raise UserError("--source, --data-dir and --examples are for the HTML file, which shows images.")
+        from vae_lib import exporting
+
+        if args.savedmodel:
+            out = f"{run.name}_savedmodel" if args.out is None else args.out
+            print(f"wrote {exporting.write_saved_model(run.model, out)}")
+        else:
+            whole, decoder = exporting.write_keras(run.model, f"{run.name}.keras" if args.out is None else args.out)
+            print(f"wrote {whole} and {decoder}")
+        return
     # The sample's faces are cropped more widely than those of LFW, and an encoder misreads them.
     config = run.config
     data = None
@@ -381,6 +402,30 @@ def _export(args: argparse.Namespace) -> None:
     page = export.run_page(run, data, examples=_count("--examples", args.examples))
     path = export.write_page(f"{run.name}.html" if args.out is None else args.out, page)
     print(f"wrote {path} ({len(page) / 1e6:.1f} MB)")
+
+
+def _check(args: argparse.Namespace) -> None:
+    from vae_lib import classroom
+    from vae_lib.files import user_path, write_atomically
+
+    for flag, value in (("--seconds", args.seconds), ("--gigabytes", args.gigabytes)):
+        if not 0 < value < 1e6:
+            raise UserError(f"{flag} must be above 0 and below 1,000,000, not {value:g}.")
+    out = None if args.csv is None else user_path(args.csv, "--csv")
+
+    def tell(found: classroom.Grade) -> None:
+        print(f"{found.file.name}: {len(found.passed)} of {found.total} {found.remark}".rstrip(), file=sys.stderr)
+
+    grades = classroom.grade(
+        user_path(args.folder, "the folder"),
+        seconds=args.seconds,
+        gigabytes=args.gigabytes,
+        jobs=_count("--jobs", args.jobs),
+        tell=tell,
+    )
+    print(classroom.table(grades))
+    if out is not None:
+        write_atomically(out, classroom.as_csv(grades).encode())
 
 
 def _count(flag: str, value: int) -> int:
@@ -398,5 +443,6 @@ COMMANDS = {
     "evaluate": _evaluate,
     "samples": _samples,
     "reconstruct": _reconstruct,
+    "check": _check,
     "export": _export,
 }

@@ -45,9 +45,10 @@ FURTHER: list[Row] = [
 ]
 MOVED: Row = ("--data-dir", str, None, "FOLDER", "where the images of a run that was trained on a folder lie now")
 OTHER: Row = ("--source", str, None, "SOURCE", "where the test images come from (default: where the run's came from)")
+BOARD: Row = ("--tensorboard", str, None, "FOLDER", "write losses, pictures and the graph there, for TensorBoard")
 STRATEGY: Row = ("--strategy", str, "none", "NAME", "'none', 'mirrored' (all devices) or 'multi-worker' (TF_CONFIG)")
 TRAIN = "Train a variational auto-encoder and save it as a run under pickles/."
-RESUME = "go on with an interrupted run; takes no other flag but --strategy and --data-dir"
+RESUME = "go on with an interrupted run; takes no other flag but --strategy, --tensorboard and --data-dir"
 
 # What manifold and animate share.
 PLANE: list[Row] = [
@@ -108,7 +109,7 @@ def _add_training(parser: Parser) -> Any:
     required = parser.add_argument_group("required named arguments")
     required.add_argument("-l", "--latent-dimensions", help="dimensions of the latent space", **latent)
     further = parser.add_argument_group("further options")
-    _add(further, [*FURTHER, STRATEGY])
+    _add(further, [*FURTHER, BOARD, STRATEGY])
     further.add_argument("--hold-out-sample", action="store_true", help="train on no image (or person) of the sample")
     further.add_argument("--skip-broken", action="store_true", help="leave out a folder's files that cannot be used")
     further.add_argument("--mirror", action="store_true", help="show each image or its mirror image, at random")
@@ -133,7 +134,7 @@ def resuming_parser() -> Parser:
     """The parser of ``train_VAE.py --resume RUN``: the settings are the run's own."""
     parser = Parser(prog="train_VAE.py", description="Go on with an interrupted run.")
     parser.add_argument("--resume", required=True, metavar="RUN", help=RESUME)
-    _add(parser, [STRATEGY, MOVED])
+    _add(parser, [STRATEGY, BOARD, MOVED])
     return parser
 
 
@@ -152,7 +153,7 @@ def main_parser(commands: Mapping[str, Command], prog: str) -> Parser:
         return sub
 
     _add_training(add("train", TRAIN[:1].lower() + TRAIN[1:-1], takes_run=False))
-    resume = add("resume", "go on with an interrupted run", [STRATEGY, MOVED], takes_run=False)
+    resume = add("resume", "go on with an interrupted run", [STRATEGY, BOARD, MOVED], takes_run=False)
     resume.add_argument("resume", metavar="RUN", help="a run's name under pickles/, or its folder")
     add("list", "list the runs under pickles/", takes_run=False)
     rows: list[Row] = [
@@ -184,8 +185,24 @@ def main_parser(commands: Mapping[str, Command], prog: str) -> Parser:
     out: Row = ("--out", str, None, "FILE", "where to write (default: under img/, named after the command and the run)")
     add("samples", "draw images decoded from the prior", [seed, *SIZE, out])
     add("reconstruct", "draw test images beside their reconstructions", [OTHER, MOVED, *SIZE, out])
-    page: Row = ("--out", str, None, "FILE", "where to write (default: RUN.html)")
+    check = add(
+        "check", "grade the notebooks and Python files in a folder, by the exercises that they hold", takes_run=False
+    )
+    check.add_argument("folder", help="a folder of answers, or one file")
+    limits: list[Row] = [
+        ("--seconds", float, 120.0, "S", "how long each may take"),
+        ("--gigabytes", float, 4.0, "GB", "how much memory each may take, on Linux and macOS"),
+        ("--jobs", int, 1, "N", "how many run at a time"),
+        ("--csv", str, None, "FILE", "also write what was said of each exercise"),
+    ]
+    _add(check, limits)
+    page: Row = ("--out", str, None, "FILE", "where to write (default: in the current folder, named after the run)")
     count: Row = ("--examples", int, 20, "N", "how many test images to put in")
     sample: Row = ("--source", str, None, "SOURCE", "where the test images come from (default: the bundled sample)")
-    add("export", "write a run as one HTML file with sliders that works offline", [page, count, sample, MOVED])
+    text = "write a run as one HTML file with sliders that works offline, or for other programs"
+    export = add("export", text, [page, count, sample, MOVED]).add_mutually_exclusive_group()
+    text = "write RUN.keras, and RUN_decoder.keras for Keras without vae_lib"
+    export.add_argument("--keras", action="store_true", help=text)
+    text = "write a folder RUN_savedmodel for TensorFlow without vae_lib"
+    export.add_argument("--savedmodel", action="store_true", help=text)
     return parser

@@ -24,7 +24,7 @@ from vae_lib.model import VAE, Encodings
 from vae_lib.runs import checkpoints, limits, places, store
 from vae_lib.runs.folders import locked
 from vae_lib.runs.planes import Planes, read_planes
-from vae_lib.trainer import check_replicas
+from vae_lib.trainer import Row, check_replicas
 from vae_lib.training import AfterEpoch, Report, State, prepare_training, run_epochs
 
 
@@ -72,13 +72,15 @@ def train_run(
     command: str = "",
     report: Report | None = None,
     after_epoch: AfterEpoch | None = None,
+    tensorboard: str | os.PathLike[str] | None = None,
     strategy: tf.distribute.Strategy | None = None,
 ) -> Path:
     """Train a new model and save it as a run with its numbers; returns the run's folder.
 
     The place is reserved before training, so what cannot be saved is not trained. ``record`` keeps pictures of the
-    plane at some fifty moments of the training, also of one that is resumed. ``report``, ``after_epoch`` and
-    ``strategy`` are those of `run_epochs`. Raises `UserError`, and `Interrupted` after a signal.
+    plane at some fifty moments of the training, also of one that is resumed. ``tensorboard`` is a folder for what
+    TensorBoard shows. ``report``, ``after_epoch`` and ``strategy`` are those of `run_epochs`. Raises `UserError`, and
+    `Interrupted` after a signal.
     """
     if not len(data.train_images) or not len(data.test_images):
         raise UserError("a run needs training and test images.")
@@ -89,14 +91,16 @@ def train_run(
     check_replicas(config.training.batch_size, strategy)
     state = State(command=command)
     if not is_chief(strategy):  # the chief writes; this worker only needs to know where
-        return _complete(places.partial_path(config, out), config, data, state, report, after_epoch, strategy)
+        return _complete(
+            places.partial_path(config, out), config, data, state, report, after_epoch, tensorboard, strategy
+        )
     partial = store.start_run(config, out, overwrite=overwrite)
     with locked(partial):
         with _saved_as_far_as_possible(partial):
             checkpoints.save(partial, state)  # a run that is killed early still knows its command
             if record:
                 Planes([], []).save(partial)  # and that it is recorded
-        return _complete(partial, config, data, state, report, after_epoch, strategy)
+        return _complete(partial, config, data, state, report, after_epoch, tensorboard, strategy)
 
 
 def resume_run(
@@ -105,6 +109,7 @@ def resume_run(
     *,
     report: Report | None = None,
     after_epoch: AfterEpoch | None = None,
+    tensorboard: str | os.PathLike[str] | None = None,
     strategy: tf.distribute.Strategy | None = None,
 ) -> Path:
     """Go on with an unfinished run from its newest checkpoint, or from the start where it has none.
@@ -123,7 +128,7 @@ def resume_run(
     check_replicas(config.training.batch_size, strategy)
     with locked(folder) if is_chief(strategy) else contextlib.nullcontext():
         state = checkpoints.load(folder) or State()
-        return _complete(folder, config, data, state, report, after_epoch, strategy)
+        return _complete(folder, config, data, state, report, after_epoch, tensorboard, strategy)
 
 
 @contextlib.contextmanager
@@ -146,6 +151,7 @@ def _complete(
     state: State,
     report: Report | None,
     after_epoch: AfterEpoch | None,
+    tensorboard: str | os.PathLike[str] | None,
     strategy: tf.distribute.Strategy | None,
 ) -> Path:
     with strategy.scope() if strategy else contextlib.nullcontext():
@@ -153,6 +159,18 @@ def _complete(
     chief = is_chief(strategy)
     planes = read_planes(partial) if chief else None
     keep = None if planes is None else functools.partial(planes.keep, model)
+    board = None
+    if tensorboard is not None and chief:
+        from vae_lib.tensorboard import Board
+
+        board = Board(tensorboard, data.test_images)
+        board.graph(model)
+
+    def told(row: Row) -> None:
+        if board is not None:
+            board.row(model, row)
+        if after_epoch is not None:
+            after_epoch(row)
 
     def save(state: State) -> None:
         if planes is not None:
@@ -163,7 +181,7 @@ def _complete(
         with _saved_as_far_as_possible(partial), _deferred_signals() as stopping:
             trainer, held_out = prepare_training(model, data, config.training, strategy)
             history = run_epochs(
-                trainer, data, held_out, report=report, after_epoch=after_epoch, state=state,
+                trainer, data, held_out, report=report, after_epoch=told, state=state,
                 save=save if chief else None, stopping=stopping, keep=keep,
             )  # fmt: skip
             interrupted = stopping()

@@ -12,6 +12,7 @@ from vae_lib.errors import UserError, one_of
 from vae_lib.files import real_path, user_path
 
 PARTIAL = ".partial"
+SHIPPED = Path(__file__).resolve().parents[1] / "shipped"  # the runs that come with an installed package
 
 
 def project_dir(name: str) -> Path:
@@ -54,7 +55,8 @@ def final_path(partial: Path) -> Path:
 def display_name(folder: Path) -> str:
     """How a user names a run: its name if it lies under ``pickles/``, else its path; without ``.partial``."""
     folder = final_path(folder)
-    return folder.name if real_path(folder.parent) == real_path(project_dir("pickles")) else str(folder)
+    known = (real_path(project_dir("pickles")), real_path(SHIPPED))
+    return folder.name if real_path(folder.parent) in known else str(folder)
 
 
 def find_unfinished(name_or_path: str | os.PathLike[str]) -> Path:
@@ -84,7 +86,7 @@ def _places(name_or_path: str | os.PathLike[str]) -> list[Path]:
     if not given.name:  # the root of a disk
         return []
     bare = os.fspath(name_or_path) == given.name
-    return [given, project_dir("pickles") / given] if bare else [given]
+    return [given, project_dir("pickles") / given, SHIPPED / given] if bare else [given]
 
 
 def find_run(name_or_path: str | os.PathLike[str]) -> Path:
@@ -103,6 +105,7 @@ def find_run(name_or_path: str | os.PathLike[str]) -> Path:
 
 
 def list_runs(root: str | os.PathLike[str] | None = None) -> list[str]:
-    """The names of the finished runs under ``root`` (default: ``pickles/``), sorted."""
-    root = user_path(root, "a folder") if root is not None else project_dir("pickles")
-    return sorted(p.parent.name for p in root.glob("*/config.json") if not p.parent.name.endswith(PARTIAL))
+    """The names of the finished runs under ``root``, sorted; by default under ``pickles/``, and of those shipped."""
+    roots = [project_dir("pickles"), SHIPPED] if root is None else [user_path(root, "a folder")]
+    found = {path.parent.name for place in roots for path in place.glob("*/config.json")}
+    return sorted(name for name in found if not name.endswith(PARTIAL))

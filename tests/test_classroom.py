@@ -1,0 +1,112 @@
+"""Answers of a class: right, wrong, crashing, endless and greedy ones, each graded by itself."""
+
+import csv
+import io
+import json
+
+import pytest
+
+from tests.conftest import ROOT, run_python
+from vae_lib import classroom
+from vae_lib.errors import UserError
+
+RIGHT = """
+import numpy as np
+from vae_lib import check
+def kl(z_mean, z_log_var):
+    return 0.5 * np.sum(np.square(z_mean) + np.exp(z_log_var) - 1 - z_log_var, axis=1)
+def scale(z_log_var):
+    return np.exp(z_log_var / 2)
+check.kl(kl)
+check.scale(scale)
+"""
+ANSWERS = {
+    "right.py": RIGHT,
+    "silent.py": RIGHT.replace("check.kl(kl)\ncheck.scale(scale)\n", ""),
+    "wrong.py": RIGHT.replace("np.sum", "np.mean").replace("z_log_var / 2", "z_log_var"),
+    "half.py": RIGHT.replace("check.scale(scale)", "1 / 0\ncheck.scale(scale)"),
+    "cheat.py": RIGHT.replace("np.sum", "np.mean").replace(
+        "check.kl(kl)", "check.kl(lambda m, v: None); print('passed')"
+    ),
+    "endless.py": "from vae_lib import check\nwhile True: pass\ncheck.kl(None)\n",
+    "greedy.py": "import numpy as np\nx = np.ones(10**11)\n",
+    "crash.py": RIGHT + "\nimport os\nos.abort()\n",
+    "leaves.py": RIGHT + "\nimport os\nos._exit(3)\n",
+    "syntax.py": "def kl(:\n",
+    "broken.ipynb": "{",
+}
+EXPECTED = {  # the exercises passed, those not passed, and what the remark says
+    "right.py": (["kl", "scale"], [], ""),
+    "silent.py": (["kl", "scale"], [], ""),
+    "wrong.py": ([], ["kl", "scale"], ""),
+    "half.py": (["kl", "scale"], [], "ZeroDivisionError"),
+    "cheat.py": (["scale"], ["kl"], ""),
+    "endless.py": ([], ["kl"], "stopped after"),
+    "greedy.py": ([], [], "MemoryError|ArrayMemoryError"),
+    "crash.py": (["kl", "scale"], [], "SIGABRT"),
+    "leaves.py": (["kl", "scale"], [], "status 3"),
+    "syntax.py": ([], [], "SyntaxError"),
+    "broken.ipynb": ([], [], "cannot be read"),
+}
+
+
+def check_grades(grades, pattern=lambda name: name):
+    for found in grades:
+        passed, failed, remark = EXPECTED[pattern(found.file.name)]
+        assert (sorted(found.passed), sorted(found.failed)) == (passed, failed), found
+        assert bool(found.remark) == bool(remark), found
+        assert any(part in found.remark for part in remark.split("|")), found
+
+
+def test_each_kind_of_answer(tmp_path):
+    for name, text in ANSWERS.items():
+        (tmp_path / name).write_text(text)
+    told = []
+    grades = classroom.grade(tmp_path, seconds=20, jobs=2, tell=told.append)
+    assert told == grades
+    assert [found.file.name for found in grades] == sorted(ANSWERS)
+    check_grades(grades)
+    text = classroom.table(grades)
+    assert len(text.splitlines()) == len(ANSWERS) + 2
+    assert len({len(line) for line in text.splitlines()}) == 1
+    rows = list(csv.DictReader(io.StringIO(classroom.as_csv(grades))))
+    said = {(row["file"], row["exercise"]): row["message"] for row in rows}
+    assert "averaged over the latent dimensions" in said["wrong.py", "kl"]
+    assert said["endless.py", "kl"] == "not reached"
+
+
+def test_a_students_notebook(tmp_path):
+    """A handout with one exercise solved: the others are not yet, and what fails on the way stops nothing."""
+    book = json.loads((ROOT / "notebooks" / "02_building_a_vae.ipynb").read_text())
+    book["cells"] = [cell for cell in book["cells"] if "solution" not in cell["metadata"].get("tags", [])]
+    exercises = [cell for cell in book["cells"] if "exercise" in cell["metadata"].get("tags", [])]
+    asked = set(classroom.CALL.findall("\n".join("".join(cell["source"]) for cell in exercises)))
+    for cell in book["cells"]:
+        if cell["cell_type"] == "code" and cell not in exercises:
+            cell["source"] = ["%matplotlib inline\n", "missing()"] if cell is book["cells"][-1] else []
+    first = next(cell for cell in exercises if "check.kl(" in "".join(cell["source"]))
+    first["source"] = [RIGHT.partition("check.kl(kl)")[0] + "check.kl(kl)\n"]
+    for cell in exercises:
+        cell["source"] = ["from vae_lib import check\n", *cell["source"]]
+    (tmp_path / "02.ipynb").write_text(json.dumps(book))
+    (found,) = classroom.grade(tmp_path / "02.ipynb", seconds=60)
+    assert "kl" in found.passed
+    assert set(found.failed) == asked - {"kl", "scale"} - set(found.passed)
+
+
+def test_the_command(tmp_path):
+    folder = tmp_path / "class"
+    folder.mkdir()
+    (folder / "ada.py").write_text(RIGHT)
+    (folder / ".hidden.py").write_text("")
+    result = run_python("-m", "vae_lib", "check", str(folder), "--csv", str(tmp_path / "grades.csv"))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[2].startswith("| ada.py | 2 of 2 |")
+    assert result.stderr.startswith("ada.py: 2 of 2")
+    assert (tmp_path / "grades.csv").read_text().splitlines()[1] == "ada.py,kl,1,,"
+
+
+@pytest.mark.parametrize(("make", "reason"), [(lambda p: p / "none", "is no folder"), (lambda p: p, "holds no file")])
+def test_what_is_no_folder_of_answers(tmp_path, make, reason):
+    with pytest.raises(UserError, match=reason):
+        classroom.find_answers(make(tmp_path))

@@ -1,0 +1,128 @@
+"""What other programs get: Keras files, SavedModels and TensorBoard's event files, each read back."""
+
+import numpy as np
+import pytest
+
+from tests.conftest import run_python
+from vae_lib import VAE, load_data, load_run, train
+from vae_lib.backend import keras, tf
+from vae_lib.errors import UserError
+from vae_lib.exporting import plain, write_keras, write_saved_model
+from vae_lib.tensorboard import Board, TensorBoard
+
+GREY = {"likelihood": "discretized_logistic", "image_shape": (32, 32, 3)}
+KINDS = pytest.mark.parametrize("settings", [{}, GREY], ids=["bits", "colours"])
+
+
+@KINDS
+def test_keras_alone_reads_the_decoder_and_with_the_package_the_whole(settings, tmp_path):
+    vae = VAE(latent_dim=2, num_filters=4, hidden_units=16, **settings)
+    whole, decoder = write_keras(vae, tmp_path / "model.keras")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.keras", "model_decoder.keras"]
+    codes = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
+    np.save(tmp_path / "codes.npy", codes)
+    script = "import sys, keras, numpy as np; decoder = keras.saving.load_model(sys.argv[1]);"
+    script += "np.save(sys.argv[2], decoder(np.load(sys.argv[2]))); assert 'vae_lib' not in sys.modules"
+    result = run_python("-c", script, str(decoder), str(tmp_path / "codes.npy"), cwd=tmp_path)
+    assert result.returncode == 0, result.stderr[-500:]
+    np.testing.assert_allclose(np.load(tmp_path / "codes.npy"), vae.decode_logits(codes), atol=1e-6)
+    again = keras.saving.load_model(whole)
+    np.testing.assert_array_equal(again.decode_arrays(codes), vae.decode_arrays(codes))
+    with pytest.raises(UserError, match=r"ends in .keras, not '.h5'"):
+        write_keras(vae, tmp_path / "model.h5")
+
+
+@KINDS
+def test_a_plain_copy_has_the_same_outputs(settings):
+    vae = VAE(latent_dim=3, num_filters=4, hidden_units=16, **settings)
+    x = tf.random.stateless_uniform([4, *vae.config.image_shape], [0, 1])
+    np.testing.assert_array_equal(plain(vae.encoder)(x), vae.encoder(x))
+
+
+@KINDS
+def test_tensorflow_alone_reads_the_saved_model(settings, tmp_path):
+    vae = VAE(latent_dim=2, num_filters=4, hidden_units=16, **settings)
+    folder = write_saved_model(vae, tmp_path / "saved")
+    x = vae.prepare_arrays(np.random.default_rng(0).integers(0, 256, (6, *vae.config.image_shape), np.uint8))
+    np.save(tmp_path / "x.npy", x)
+    script = (
+        "import sys, numpy as np, tensorflow as tf; model, x = tf.saved_model.load(sys.argv[1]), np.load(sys.argv[2]);"
+    )
+    script += "q = model.encode(x); np.savez(sys.argv[2] + 'z', image=model.decode(q['z_mean']), **q)"
+    result = run_python("-c", script, str(folder), str(tmp_path / "x.npy"), cwd=tmp_path)
+    assert result.returncode == 0, result.stderr[-500:]
+    found, posterior = np.load(tmp_path / "x.npyz.npz"), vae.encode(x)
+    np.testing.assert_allclose(found["z_mean"], posterior.z_mean, atol=1e-5)
+    np.testing.assert_allclose(found["z_log_var"], posterior.z_log_var, atol=1e-5)
+    np.testing.assert_allclose(found["image"], vae.decode(posterior.z_mean), atol=1e-5)
+    with pytest.raises(UserError, match="exists"):
+        write_saved_model(vae, folder)
+
+
+def test_a_model_without_an_encoder_only_decodes(tmp_path):
+    folder = write_saved_model(load_run("mnist_2_exact").model, tmp_path / "saved")
+    assert not hasattr(tf.saved_model.load(str(folder)), "encode")
+
+
+def test_the_commands(tmp_path):
+    for flag, names in (
+        ("--keras", ["mnist_2.keras", "mnist_2_decoder.keras"]),
+        ("--savedmodel", ["mnist_2_savedmodel"]),
+    ):
+        place = tmp_path / flag.strip("-")
+        place.mkdir()
+        result = run_python("-m", "vae_lib", "export", "mnist_2", flag, cwd=place)
+        assert result.returncode == 0, result.stderr
+        assert sorted(path.name for path in place.iterdir()) == names
+    result = run_python("-m", "vae_lib", "export", "mnist_2", "--keras", "--examples", "3", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "for the HTML file" in result.stderr
+
+
+def events(folder):
+    """What TensorBoard would read: (tag, step) -> number or picture, and the names in the graph."""
+    found, nodes = {}, set()
+    (file,) = folder.glob("events.out.tfevents*")
+    for record in tf.data.TFRecordDataset(str(file)):
+        event = tf.compat.v1.Event.FromString(record.numpy())
+        if event.graph_def:
+            nodes |= {node.name for node in tf.compat.v1.GraphDef.FromString(event.graph_def).node}
+        for value in event.summary.value:
+            if value.HasField("image"):
+                found[value.tag, event.step] = tf.io.decode_png(value.image.encoded_image_string).numpy()
+            elif value.HasField("simple_value"):
+                found[value.tag, event.step] = value.simple_value
+    return found, nodes
+
+
+def test_a_training_in_tensorboard(tmp_path):
+    data = load_data("mnist", source="sample")
+    vae = VAE(latent_dim=2, num_filters=4, hidden_units=16)
+    history = train(vae, data._replace(train_images=data.train_images[::20], train_labels=data.train_labels[::20]),
+                    epochs=2, callbacks=TensorBoard(tmp_path, data))  # fmt: skip
+    found, nodes = events(tmp_path)
+    assert len(nodes) > 20
+    for row in history:
+        step = int(row["epoch"])
+        assert found["nll", step] == pytest.approx(row["train_nll"], rel=1e-6)
+        assert found["val_kl", step] == pytest.approx(row["test_kl"], rel=1e-6)
+        assert found["plane/0", step].shape == (20 * 28, 20 * 28, 1)
+        assert found["reconstructions/0", step].ndim == 3
+    assert not np.array_equal(found["plane/0", 1], found["plane/0", 2])
+
+
+def test_training_from_the_command_line_in_tensorboard(tmp_path):
+    command = ["train_VAE.py", "-l", "2", "--source", "sample", "--epochs", "1", "--num-filters", "4"]
+    command += ["--hidden-units", "16", "--out", str(tmp_path / "run"), "--tensorboard", str(tmp_path / "board")]
+    result = run_python(*command)
+    assert result.returncode == 0, result.stderr
+    found, _ = events(tmp_path / "board")
+    row = load_run(tmp_path / "run").history[0]
+    assert found["test/elbo", 1] == pytest.approx(row["test_elbo"], rel=1e-6)
+    assert ("plane/0", 1) in found
+
+
+def test_a_board_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write to"):
+        Board(tmp_path / "file" / "board", np.zeros([1, 28, 28, 1], np.uint8))

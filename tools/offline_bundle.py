@@ -1,0 +1,48 @@
+"""One file for machines without a network: ``python -m tools.offline_bundle FOLDER``, as ``make offline-bundle`` does.
+
+It holds the project as it is in git, the packages of requirements.txt for this system and this Python, and the data
+sets that are prepared under ``TFDS_DATA_DIR``. Unpacked, ``make`` finds both by itself.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+from vae_lib.data import sources
+
+ROOT = Path(__file__).resolve().parents[1]
+NAME = "vae-offline"
+
+
+def main() -> None:
+    out = Path(sys.argv[1]).resolve()
+    folder = out / NAME
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    archive = out / "project.tar"
+    subprocess.run(["git", "archive", "--output", str(archive), "HEAD"], cwd=ROOT, check=True)
+    with tarfile.open(archive) as project:
+        project.extractall(folder, filter="data")
+    archive.unlink()
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--require-hashes"]
+    command += ["-r", str(ROOT / "requirements.txt"), "--dest", str(folder / "wheels")]
+    subprocess.run(command, check=True)
+    data_dir, _ = sources.tfds_dir()
+    for name, builder in sources.TFDS_BUILDERS.items():
+        prepared = sources.prepared_folder(name, data_dir)
+        if prepared is not None:
+            shutil.copytree(prepared, folder / "tensorflow_datasets" / builder.replace(":", "/"))
+            print(f"with {name} from {prepared}")
+    target = out / f"{NAME}.tar"
+    with tarfile.open(target, "w") as bundle:
+        bundle.add(folder, NAME)
+    shutil.rmtree(folder)
+    print(f"wrote {target} ({target.stat().st_size / 1e9:.1f} GB)")
+
+
+if __name__ == "__main__":
+    main()

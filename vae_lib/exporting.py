@@ -1,0 +1,96 @@
+"""A trained model for programs that know nothing of this package."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from vae_lib.backend import keras, tf
+from vae_lib.errors import UserError
+from vae_lib.files import user_path
+from vae_lib.model import VAE, check_model
+from vae_lib.networks import DepthToSpace
+
+
+def plain(network: keras.Model) -> keras.Model:
+    """A copy of an encoder or a decoder that is made of Keras' own layers alone, with the same outputs.
+
+    >>> import numpy as np
+    >>> from vae_lib import VAE
+    >>> from vae_lib.exporting import plain
+    >>> decoder = VAE(latent_dim=2, num_filters=4).decoder
+    >>> codes = np.ones([3, 2], np.float32)
+    >>> bool(np.array_equal(plain(decoder)(codes), decoder(codes)))
+    True
+    """
+    layers = keras.layers
+
+    def clone(layer: keras.Layer) -> keras.Layer:
+        if not isinstance(layer, DepthToSpace):
+            return layer.__class__.from_config(layer.get_config())
+        height, width, depth = layer.input.shape[1:]
+        block, channels = layer.block, depth // layer.block**2
+        return keras.Sequential(
+            [
+                keras.Input((height, width, depth)),
+                layers.Reshape((height, width, block, block, channels)),
+                layers.Permute((1, 3, 2, 4, 5)),
+                layers.Reshape((height * block, width * block, channels)),
+            ]
+        )
+
+    copy = keras.models.clone_model(network, clone_function=clone)
+    copy.set_weights(network.get_weights())
+    return copy
+
+
+def write_keras(model: VAE, path: str | os.PathLike[str]) -> tuple[Path, Path]:
+    """Write the whole model to ``path``, and its decoder beside it; returns both paths.
+
+    ``path`` ends in .keras. The whole model loads where ``vae_lib`` is imported, the decoder with Keras alone: it takes
+    codes (B, D) and gives what the likelihood calls logits, (B, H, W, C) or (B, H, W, 2 C). Raises `UserError`.
+    """
+    whole = user_path(path, "the model's file")
+    if whole.suffix != ".keras":
+        raise UserError(f"a Keras model's file ends in .keras, not {whole.suffix or 'nothing'!r}: {whole}.")
+    decoder = whole.with_name(f"{whole.stem}_decoder.keras")
+    check_model(model)
+    for made, place in ((model, whole), (plain(model.decoder), decoder)):
+        _written(lambda target, made=made: made.save(target), place, ".keras")
+    return whole, decoder
+
+
+def write_saved_model(model: VAE, path: str | os.PathLike[str]) -> Path:
+    """Write a TensorFlow SavedModel with the endpoints ``decode`` and, where there is an encoder, ``encode``.
+
+    ``decode`` takes codes (B, D) and gives images (B, H, W, C) in [0, 1]; ``encode`` takes prepared images and gives
+    z_mean and z_log_var, (B, D) each. ``path`` must not be there yet. Raises `UserError`.
+    """
+    folder, config = user_path(path, "the model's folder"), check_model(model).config
+    if os.path.lexists(folder):
+        raise UserError(f"{folder} exists: give another name.")
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint("decode", model.decode, [tf.TensorSpec([None, config.latent_dim], tf.float32)])
+    if config.inference == "encoder":
+        images = tf.TensorSpec([None, *config.image_shape], tf.float32)
+        archive.add_endpoint("encode", lambda x: model.encode(x)._asdict(), [images])
+    _written(lambda target: archive.write_out(str(target), verbose=False), folder)
+    return folder
+
+
+def _written(write: Callable[[Path], object], place: Path, ending: str = "") -> None:
+    """Let ``write`` fill a name beside ``place``, and rename it once it is complete."""
+    staging = place.with_name(f".{os.getpid()}.part{ending}")
+    try:
+        write(staging)
+        staging.replace(place)
+    except OSError as error:
+        raise UserError(f"cannot write {place}: {error.strerror or error}.") from None
+    finally:
+        if staging.is_dir():
+            shutil.rmtree(staging, ignore_errors=True)
+        else:
+            staging.unlink(missing_ok=True)
