@@ -75,6 +75,7 @@ numbers: .venv/ready
 	$(BIN)/python -m tools.plain_recipe $(filter-out mnist%,$(RUNS))
 	$(BIN)/python -m tools.compressors vae_lib/compressors.json
 	$(BIN)/python -m tools.scoreboard docs/scoreboard.md
+	$(BIN)/python -m tools.cards docs/cards
 
 # The pictures in img/, from the shipped runs. Photographs of people are shown from the sample only.
 gallery: .venv/ready

@@ -15,15 +15,15 @@ import numpy as np
 from vae_lib import check
 def kl(z_mean, z_log_var):
     return 0.5 * np.sum(np.square(z_mean) + np.exp(z_log_var) - 1 - z_log_var, axis=1)
-def scale(z_log_var):
-    return np.exp(z_log_var / 2)
+def scale(images):
+    return np.asarray(images) / 255.0
 check.kl(kl)
 check.scale(scale)
 """
 ANSWERS = {
     "right.py": RIGHT,
     "silent.py": RIGHT.replace("check.kl(kl)\ncheck.scale(scale)\n", ""),
-    "wrong.py": RIGHT.replace("np.sum", "np.mean").replace("z_log_var / 2", "z_log_var"),
+    "wrong.py": RIGHT.replace("np.sum", "np.mean").replace("255.0", "256.0"),
     "half.py": RIGHT.replace("check.scale(scale)", "1 / 0\ncheck.scale(scale)"),
     "cheat.py": RIGHT.replace("np.sum", "np.mean").replace(
         "check.kl(kl)", "check.kl(lambda m, v: None); print('passed')"
@@ -91,7 +91,7 @@ def test_a_students_notebook(tmp_path):
     (tmp_path / "02.ipynb").write_text(json.dumps(book))
     (found,) = classroom.grade(tmp_path / "02.ipynb", seconds=60)
     assert "kl" in found.passed
-    assert set(found.failed) == asked - {"kl", "scale"} - set(found.passed)
+    assert set(found.failed) == (asked | {"scale"}) - set(found.passed)
 
 
 def test_the_command(tmp_path):

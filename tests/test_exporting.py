@@ -106,9 +106,9 @@ def test_a_training_in_tensorboard(tmp_path):
         step = int(row["epoch"])
         assert found["nll", step] == pytest.approx(row["train_nll"], rel=1e-6)
         assert found["val_kl", step] == pytest.approx(row["test_kl"], rel=1e-6)
-        assert found["plane/0", step].shape == (20 * 28, 20 * 28, 1)
-        assert found["reconstructions/0", step].ndim == 3
-    assert not np.array_equal(found["plane/0", 1], found["plane/0", 2])
+        assert found["plane/image/0", step].shape == (20 * 28, 20 * 28, 1)
+        assert found["reconstructions/image/0", step].ndim == 3
+    assert not np.array_equal(found["plane/image/0", 1], found["plane/image/0", 2])
 
 
 def test_training_from_the_command_line_in_tensorboard(tmp_path):
@@ -119,7 +119,7 @@ def test_training_from_the_command_line_in_tensorboard(tmp_path):
     found, _ = events(tmp_path / "board")
     row = load_run(tmp_path / "run").history[0]
     assert found["test/elbo", 1] == pytest.approx(row["test_elbo"], rel=1e-6)
-    assert ("plane/0", 1) in found
+    assert ("plane/image/0", 1) in found
 
 
 def test_a_board_that_cannot_be_written(tmp_path):

@@ -21,6 +21,7 @@ import vae_lib
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAPTERS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("notebooks/*.ipynb"))
+CARDS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/cards/*.md"))
 PARTS = {  # of the table of contents
     "The notebooks": CHAPTERS,
     "Reference": [
@@ -28,12 +29,12 @@ PARTS = {  # of the table of contents
         "docs/bad-input.md", "docs/files.md", "vae_lib/README.md",
     ],
     "Measured": [
-        "docs/scoreboard.md", "docs/gallery.md", "docs/speed.md", "docs/scale.md", "benchmarks/RESULTS.md",
+        "docs/scoreboard.md", *CARDS, "docs/gallery.md", "docs/speed.md", "docs/scale.md", "benchmarks/RESULTS.md",
         "benchmarks/COST.md", "benchmarks/STREAMING.md", "benchmarks/ALIVE.md", "benchmarks/TRIED.md",
     ],
     "The project": [
-        "docs/teaching.md", "docs/hosting.md", "pickles/README.md", "docs/README.md", "vae_lib/data/samples/SOURCES.md", "CONTRIBUTING.md",
-        "CHANGELOG.md",
+        "docs/teaching.md", "docs/hosting.md", "pickles/README.md", "docs/README.md",
+        "vae_lib/data/samples/SOURCES.md", "CONTRIBUTING.md", "CHANGELOG.md",
     ],
 }  # fmt: skip
 LINK = re.compile(r"(?<=\]\()([^)\s]+)(?=[)\s])")
