@@ -96,7 +96,7 @@ def main() -> None:
     lines = ["# Alive", "", "Written by `python -m benchmarks.alive`; do not edit.", ""]
     lines += [f"- date: {datetime.date.today()}", f"- machine: {machine()}"]
     for name, numbers in found.items():
-        lines += ["", f"## {name[:1].upper()}{name[1:]}", "", "| | |", "| --- | --- |"]
+        lines += ["", f"## {name[:1].upper()}{name[1:]}", "", "| measure | value |", "| --- | --- |"]
         lines += [f"| {what} | {value:,.2f} |" for what, value in numbers.items()]
     (HERE / "ALIVE.md").write_text("\n".join(lines) + "\n")
     (HERE / "alive.json").write_text(json.dumps(found, indent=1) + "\n")

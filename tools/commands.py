@@ -21,7 +21,7 @@ def page() -> str:
     """The whole page."""
     main_one = main_parser(COMMANDS, "vae")
     (commands,) = (action for action in main_one._actions if isinstance(action, argparse._SubParsersAction))
-    lines = [HEAD, "| command | |\n| --- | --- |"]
+    lines = [HEAD, "| command | what it does |\n| --- | --- |"]
     lines += [f"| `vae {action.dest}` | {action.help} |" for action in commands._choices_actions]
     lines += ["", *_section(training_parser(), "train_VAE.py")]
     for name, parser in commands.choices.items():
@@ -34,7 +34,7 @@ def _section(parser: argparse.ArgumentParser, title: str) -> Iterator[str]:
     for group in parser._action_groups:
         actions = [action for action in group._group_actions if action.dest != "help"]
         if actions:
-            yield f"| {group.title} | default | |\n| --- | --- | --- |"
+            yield f"| {group.title} | default | meaning |\n| --- | --- | --- |"
             for action in actions:
                 names = ", ".join(action.option_strings) or action.dest
                 value = action.metavar if isinstance(action.metavar, str) else " ".join(action.metavar or ())

@@ -43,7 +43,7 @@ def scoreboard(runs: Runs, compressed: Compressed | None = None) -> str:
     ``compressed`` holds what file compressors need for the same test images, as `compressor_sizes` gives it.
     """
     lines = [
-        "| pixels | latent | model | -ELBO | refined | -log p(x) | |",
+        "| pixels | latent | model | -ELBO | refined | -log p(x) | measured as |",
         "| --- | --- | --- | --- | --- | --- | --- |",
         *_rows_of_bits(runs, compressed or {}),
         "",

@@ -1,5 +1,6 @@
 """What Sphinx is told; see `tools/site/stage.py`."""
 
+import re
 from pathlib import Path
 
 project = "Variational auto-encoders in TensorFlow"
@@ -21,18 +22,27 @@ myst_heading_anchors = 4
 myst_url_schemes = {"http": None, "https": None, "mailto": None, "site": {"url": "{{path}}#{{fragment}}"}}
 
 html_theme = "sphinx_book_theme"
+html_favicon = "favicon.svg"
 html_theme_options = {"show_navbar_depth": 1, "show_toc_level": 2, "use_download_button": True, "navbar_persistent": []}
 html_context = {"default_mode": "auto"}
 html_last_updated_fmt = None
-html_copy_source = False
 html_show_sourcelink = False
 
 
-def silence(app, exception):
-    """Take the theme's diary out of its scripts, so that what is left in the console of a browser means something."""
-    for script in Path(app.outdir, "_static", "scripts").glob("*.js"):
-        script.write_text(script.read_text("utf-8").replace("console.log(", "void ("), "utf-8")
+def polish(app, exception):
+    """Take the theme's diary out of its scripts, so that what is left in a browser's console means something, and give
+    its sidebar a name for those who hear the page."""
+    out = Path(app.outdir)
+    for path in [*out.glob("_static/scripts/*.js"), *out.glob("_static/*.js"), *out.rglob("*.html")]:
+        text = before = path.read_text("utf-8")
+        if path.suffix == ".js" or path.name == "search.html":
+            text = re.sub(r"console\.(log|debug|info)\(", "void (", text)
+        if path.suffix == ".html":
+            text = text.replace('<div class="sidebar-primary-item">', '<div class="sidebar-primary-item" SECTION>', 1)
+            text = text.replace("SECTION", 'role="region" aria-label="Title"')
+        if text != before:
+            path.write_text(text, "utf-8")
 
 
 def setup(app):
-    app.connect("build-finished", silence)
+    app.connect("build-finished", polish)

@@ -37,6 +37,11 @@ PARTS = {  # of the table of contents
         "vae_lib/data/samples/SOURCES.md", "CONTRIBUTING.md", "CHANGELOG.md",
     ],
 }  # fmt: skip
+ICON = (  # two ellipses of a latent plane
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="6" fill="#1a1a2e"/>'
+    '<ellipse cx="12" cy="13" rx="7" ry="4" fill="#56b4e9"/>'
+    '<ellipse cx="20" cy="21" rx="4" ry="6" fill="#e69f00"/></svg>'
+)
 LINK = re.compile(r"(?<=\]\()([^)\s]+)(?=[)\s])")
 FRAME = (
     '\n\n<iframe src="{target}" title="{title}" loading="lazy" '
@@ -146,6 +151,7 @@ def main() -> None:
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     shutil.copyfile(Path(__file__).with_name("conf.py"), out / "conf.py")
+    (out / "favicon.svg").write_text(ICON, "utf-8")
     stage_page("README.md", out, "index.md")
     for names in PARTS.values():
         for name in names:
