@@ -322,7 +322,7 @@ def test_help_names_the_defaults_that_there_are(capsys):
     assert exit_status(cli.train_main, ["--help"]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "passes over the training images (default: 5)" in text
-    assert "train on no image (or person) of the sample --mirror" in text  # a switch has none
+    assert "train on no image (or person) of the sample --skip-broken" in text  # a switch has none
     assert exit_status(cli.main, ["evaluate", "--help"]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "a run's name under pickles/, or its folder options:" in text  # nor has an argument

@@ -190,6 +190,6 @@ def test_settings_that_came_after_a_format_have_their_defaults(run_format):
     assert RunConfig.from_dict(values, run_format=run_format) == RunConfig.from_flat(2, seed=3)
     with pytest.raises(UserError, match=r"lacks the keys: (encoder_layers, inference|mirror|weight_decay|skip_broken)"):
         RunConfig.from_dict(values)
-    values["training"]["weight_decay"] = 0.1
-    with pytest.raises(UserError, match="unknown keys: weight_decay"):
+    values["data"]["skip_broken"] = True
+    with pytest.raises(UserError, match="unknown keys: skip_broken"):
         RunConfig.from_dict(values, run_format=run_format)
