@@ -1,5 +1,6 @@
 """The lab: a VAE that trains in the page, its controls, what it shows, and that nothing leaves it."""
 
+import re
 import time
 
 import keras
@@ -194,6 +195,15 @@ def test_a_drawing_is_encoded_found_and_learned(visit):
     assert page.evaluate("latest.images") == 4040
     page.locator("#clear").click()
     wait(page, lambda found: found["drawing"] is None)
+    draw(page, [[(0.1, 0.1), (0.9, 0.1), (0.9, 0.9), (0.1, 0.9), (0.1, 0.1)]])  # no digit has four corners
+    wait(page, lambda found: found["drawing"] is not None)
+    page.locator("#learn-it").click()
+    learn(page, 40_000, seconds=120)
+    page.wait_for_timeout(500)
+    before, now = map(
+        int, re.search(r"was (\d+) pixels off, and is (\d+) now", page.locator("#status").inner_text()).groups()
+    )
+    assert now < 0.8 * before
 
 
 def test_the_point_moves_by_keys_and_is_decoded(visit):

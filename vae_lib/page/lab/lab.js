@@ -95,6 +95,7 @@ let receive = null, worker = null, latest = null, curve = [], frames = [], quest
 const waiting = new Map();
 let point = [0, 0]; // the code under the ring
 let drawn = null; // the code of the visitor's drawing
+let joined = null; // by how many pixels its reconstruction was off when its copies joined the training images
 
 function tell(message) { if (worker) worker.postMessage(message); else receive(message); }
 
@@ -362,14 +363,18 @@ function drawing28() {
   return image && Uint8Array.from(image, (value) => (state.data === "garments" ? 255 * value : 255 * (value >= 0.5)));
 }
 
+// By how many pixels the reconstruction of the drawing is off, as the sum of all differences.
+const pixelsOff = (image) => Math.round(image.reduce((sum, value, i) => sum + Math.abs(value / 255 - drawn.pixels[i]), 0));
+
 let posterior = null, posteriorTimer; // of the drawing, in cells of the plane
 
 // The drawing's code now; with `move` the ring goes there, and its posterior follows when the hand rests.
 async function encodeDrawing(move = true) {
   const image = drawing28();
-  if (!image || !latest) { [drawn, posterior] = [null, null]; drawCodes(isNow()); return; }
+  if (!image || !latest) { [drawn, posterior, joined] = [null, null, null]; drawCodes(isNow()); return; }
   drawn = await ask({ do: "encode", image });
-  if (move) posterior = null;
+  if (move) [posterior, joined] = [null, null];
+  else if (joined !== null) at("status").textContent = `40 copies of your drawing are learned from: its reconstruction was ${joined} pixels off, and is ${pixelsOff(image)} now`;
   clearTimeout(posteriorTimer);
   posteriorTimer = setTimeout(async () => {
     posterior = (await ask({ do: "posterior", image })).cells;
@@ -438,6 +443,7 @@ function wire() {
     const image = drawing28();
     if (!image) { at("status").textContent = "draw something first"; return; }
     tell({ do: "add", image, copies: 40 });
+    if (drawn) joined = pixelsOff(image);
     at("status").textContent = "40 copies of your drawing join the training images";
   });
 }
