@@ -87,8 +87,7 @@ def card(name: str, config: RunConfig, metrics: dict[str, Any]) -> str:
         "drawn as their mean.", "",
         "## How it was made", "",
         "```", made["command"], "```", "",
-        f"{made['training_seconds'] / 60:.0f} minutes on {made['cores']} processor cores, TensorFlow "
-        f"{made['versions']['tensorflow']}.", "",
+        f"{made['training_seconds'] / 60:.0f} minutes on a processor, TensorFlow {made['versions']['tensorflow']}.", "",
     ]  # fmt: skip
     return "\n".join(lines)
 
