@@ -40,7 +40,7 @@ coverage:
 
 # Trainings killed at random moments, full disks, several workers, fuzzing, real installations.
 torture: .venv/ready
-	$(BIN)/python -m pytest tests -m torture -s
+	$(BIN)/python -m pytest tests -m torture -n 2
 
 # Each notebook in an empty folder, where its first cell installs the package. Some ten minutes.
 hosted: .venv/ready

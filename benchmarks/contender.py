@@ -56,9 +56,9 @@ def make_ours(images: np.ndarray, batch: int, textbook: bool, changes: dict):
     from vae_lib.backend import tf
     from vae_lib.trainer import Trainer, plan_epoch
 
-    changes = dict(changes)
-    vae = make_vae(textbook, precision=changes.pop("precision", "float32"))
-    trainer = Trainer(vae, images, TrainingConfig(batch_size=batch, **changes))
+    model = {name: value for name, value in changes.items() if name in ("precision", "num_filters")}
+    training = {name: value for name, value in changes.items() if name not in model}
+    trainer = Trainer(make_vae(textbook, **model), images, TrainingConfig(batch_size=batch, **training))
     epoch = 0
 
     def run(steps: int) -> float:

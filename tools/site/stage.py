@@ -18,6 +18,7 @@ from typing import Any
 import nbformat
 
 import vae_lib
+from tools.hosted import TAG
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAPTERS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("notebooks/*.ipynb"))
@@ -91,6 +92,7 @@ def stage_page(name: str, out: Path, to: str | None = None) -> None:
 def stage_notebook(name: str, out: Path) -> None:
     """A notebook; where it first links a page that lives without a kernel, the page is shown below."""
     book, shown = nbformat.read(ROOT / name, as_version=4), set[str]()
+    book.cells = [cell for cell in book.cells if TAG not in cell.metadata.get("tags", [])]  # a reader installs nothing
     for cell in book.cells:
         if cell.cell_type != "markdown":
             continue
