@@ -364,7 +364,7 @@ function drawing28() {
 }
 
 // By how many pixels the reconstruction of the drawing is off, as the sum of all differences.
-const pixelsOff = (image) => Math.round(image.reduce((sum, value, i) => sum + Math.abs(value / 255 - drawn.pixels[i]), 0));
+const pixelsOff = (image) => Math.round(image.reduce((sum, value, i) => sum + Math.abs(value - drawn.pixels[i]), 0) / 255);
 
 let posterior = null, posteriorTimer; // of the drawing, in cells of the plane
 
