@@ -20,8 +20,8 @@ from vae_lib.model import VAE
 from vae_lib.recording import Frame
 from vae_lib.trainer import Trainer
 
-CHUNK_SECONDS = 0.07  # how long a control waits at most
-LOOK_SECONDS = 0.16  # between two frames
+CHUNK_SECONDS = 0.06  # how long a control waits at most
+LOOK_SECONDS = 0.17  # between two frames
 SLOW_SECONDS = 0.4  # between two steps in slow motion
 
 
