@@ -134,13 +134,15 @@ def scale_page(found: dict[str, Any]) -> str:
         "",
         "Computed by `python -m benchmarks.cost` from what it measured ([COST.md](../benchmarks/COST.md)) on "
         f"{found['machine']}; nothing on this page was run at these sizes. The network is the default one: "
-        f"{weights:,} weights, {rate:,.0f} images/s on one such machine, so that a step of 50 images takes "
-        f"{1000 * step:.1f} ms.",
+        f"{weights:,} weights, {rate:,.0f} images/s on one such machine with random images, so that a step of "
+        f"50 images takes {1000 * step:.1f} ms. [RESULTS.md](../benchmarks/RESULTS.md) has the speed on digits.",
         "",
         "## Seconds for an epoch",
         "",
         "Each worker takes 50 images a step and then shares its gradients with the others in a ring, 4 bytes a weight, "
-        f"over 10 Gbit/s and {1e6 * LATENCY:.0f} microseconds a message.",
+        f"over 10 Gbit/s and {1e6 * LATENCY:.0f} microseconds a message. `--batch-size` is that of all workers "
+        "together, here 50 times their number: so large a batch makes few steps in an epoch, and wants another "
+        "learning rate and more epochs.",
         "",
         "| images | " + " | ".join(f"{w:,} worker{'s' * (w > 1)}" for w in WORKERS) + " |",
         "| --- |" + " --- |" * len(WORKERS),
@@ -160,7 +162,7 @@ def scale_page(found: dict[str, Any]) -> str:
     lines += [
         "",
         f"With many workers each one sends and receives some {bytes_a_step / 1e6:.1f} MB a step. A larger batch for "
-        "each worker shares as rarely as it is larger, at the price of fewer steps.",
+        "each worker, k times as large, shares its gradients k times less often, at the price of fewer steps.",
         "",
         "## What else grows",
         "",

@@ -2,8 +2,8 @@
 
 Trains an epoch on it in memory, and streamed under a limit of half its size, once to the end and once killed on the way
 and resumed; writes STREAMING.md and streaming.json: the speeds, and whether all ended in the same bits. The set is
-dropped from the system's own cache of files before each. FOLDER needs room for it. `tests/test_torture.py` does the
-same with a smaller set.
+dropped from the system's own cache of files before each. FOLDER is an empty folder with room
+for it. `tests/test_torture.py` does the same with a smaller set.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def limited(gigabytes: float | None) -> Iterator[tuple[str, Any]]:
         yield "RLIMIT_DATA", lambda: resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
         return
     try:
-        yield "control group", lambda: (group / "cgroup.procs").write_text(str(os.getpid()))
+        yield "a Linux cgroup", lambda: (group / "cgroup.procs").write_text(str(os.getpid()))
     finally:
         for _ in range(50):
             with contextlib.suppress(OSError):
@@ -156,11 +156,12 @@ def page(found: dict[str, Any]) -> str:
     """STREAMING.md."""
     return (
         "# A set that the memory does not hold\n\n"
-        f"{found['images']:,} images of {SIDE} x {SIDE} grey pixels, {found['gigabytes']:g} GB, one epoch of a small "
-        f"network ({SETTINGS['num_filters']} filters, batches of {SETTINGS['batch_size']}), on {found['machine']}; "
-        "written by `python -m benchmarks.streaming FOLDER`.\n\n"
+        f"{found['images']:,} synthetic images of {SIDE} x {SIDE} grey pixels, {found['gigabytes']:g} GB, one epoch of "
+        f"a small network ({SETTINGS['num_filters']} filters, batches of {SETTINGS['batch_size']}), "
+        f"on {found['machine']}, "
+        "written by `python -m benchmarks.streaming FOLDER`. One run each: a few per cent are noise.\n\n"
         "| training | memory | images/s |\n| --- | --- | --- |\n"
-        f"| in memory | all | {found['in_memory']:,} |\n"
+        f"| in memory | no limit | {found['in_memory']:,} |\n"
         f"| streamed | {found['limit_gigabytes']:g} GB ({found['limit']}) | {found['streamed']:,} |\n"
         f"| streamed, killed on the way and resumed | the same | {found['resumed']:,} |\n\n"
         f"The three ended in {'the same' if found['same_bits'] else 'DIFFERENT'} bits.\n"

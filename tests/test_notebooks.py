@@ -102,7 +102,12 @@ def test_handouts_for_students_have_no_solution_and_those_for_teachers_show_them
     assert len(tagged(teacher, "solution")) == number
     assert all("jupyter" not in cell["metadata"] for cell in tagged(teacher, "solution"))
     for written in (student, teacher):
-        nbformat.validate(nbformat.read(written, as_version=4))
+        book = nbformat.read(written, as_version=4)
+        nbformat.validate(book)
+        text = "".join(cell.source for cell in book.cells if cell.cell_type == "markdown")
+        for target in re.findall(r"\]\((?!https?:)([^)#\s]+)\)", text):
+            assert (written.parent / target).exists() or (ROOT / "notebooks" / target).exists(), target
+            assert not target.startswith("..")
 
 
 def test_what_notebooks_link_is_there():

@@ -1,13 +1,16 @@
-"""Notebooks for a class: ``python -m tools.handouts FOLDER [NOTEBOOK ...]``, by default all with graded exercises.
+"""Notebooks for a class: ``python -m tools.handouts FOLDER [NOTEBOOK ...]``, by default all.
 
 Writes ``student/`` with the exercises to be solved and no solution, and ``teacher/`` with the solutions open. Both come
-from the notebooks of the series, where solutions are code cells tagged 'solution'. Outputs of exercises are left out.
+from the notebooks of the series, where solutions are code cells tagged 'solution'. Outputs of exercises are left out,
+and the pages that a notebook links are copied beside it.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import re
+import shutil
 from pathlib import Path
 
 import nbformat
@@ -42,6 +45,18 @@ def for_teachers(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return result
 
 
+def with_pages(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
+    """The notebook with links to the copies in ``folder`` of the pages beside the notebooks' own folder."""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            for name in re.findall(r"\]\(\.\./([^)#\s]+)", cell.source):
+                place = folder / name
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(NOTEBOOKS.parent / name, place)
+            cell.source = cell.source.replace("](../", "](")
+    return notebook
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path)
@@ -49,12 +64,10 @@ def main() -> None:
     args = parser.parse_args()
     for path in args.notebooks:
         notebook = nbformat.read(path, as_version=4)
-        if not any("exercise" in tags(cell) for cell in notebook.cells):
-            continue
         for kind, make in (("student", for_students), ("teacher", for_teachers)):
             target = args.folder / kind / path.name
             target.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(target, nbformat.writes(make(notebook)).encode())
+            write_atomically(target, nbformat.writes(with_pages(make(notebook), target.parent)).encode())
             print(target)
 
 

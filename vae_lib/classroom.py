@@ -25,16 +25,17 @@ from vae_lib.errors import UserError
 
 SUFFIXES = (".py", ".ipynb")
 CALL = re.compile(r"\bcheck\.([a-z]\w*)\(")
-MAGIC = re.compile(r"^\s*[%!]")
+MAGIC = re.compile(r"^(\s*)[%!].*", re.MULTILINE)  # a line that only a notebook understands
 
 
 class Grade(NamedTuple):
     """What a file was found to hold: the exercises that it passed and those that it did not, with the reasons.
 
-    ``remark`` says what went wrong with the file as a whole, and is empty where nothing did.
+    ``name`` is the file's path inside of the folder. ``remark`` says what went wrong with the file as a whole, and is
+    empty where nothing did.
     """
 
-    file: Path
+    name: str
     passed: tuple[str, ...]
     failed: dict[str, str]
     remark: str
@@ -71,7 +72,7 @@ def code_of(file: Path) -> list[str]:
 
 
 def grade(
-    folder: Path, *, seconds: float = 120.0, gigabytes: float = 4.0, jobs: int = 1, tell: Callable[[Grade], object] = id
+    folder: Path, *, seconds: float = 600.0, gigabytes: float = 4.0, jobs: int = 1, tell: Callable[[Grade], object] = id
 ) -> list[Grade]:
     """The grades of all files in a folder, in their order; ``tell`` is called with each.
 
@@ -80,17 +81,19 @@ def grade(
     """
     with ThreadPoolExecutor(jobs) as pool:
         grades = []
-        for found in pool.map(lambda file: _grade(file, seconds, gigabytes), find_answers(folder)):
+        files = find_answers(folder)
+        root = folder if folder.is_dir() else folder.parent
+        for found in pool.map(lambda f: _grade(f, f.relative_to(root).as_posix(), seconds, gigabytes), files):
             tell(found)
             grades.append(found)
     return grades
 
 
-def _grade(file: Path, seconds: float, gigabytes: float) -> Grade:
+def _grade(file: Path, name: str, seconds: float, gigabytes: float) -> Grade:
     try:
         asked = list(dict.fromkeys(CALL.findall("\n".join(code_of(file)))))
     except UserError as error:
-        return Grade(file, (), {}, str(error))
+        return Grade(name, (), {}, str(error))
     with tempfile.TemporaryDirectory() as place:
         results = Path(place, "results.jsonl")
         command = [sys.executable, "-m", "vae_lib.classroom", os.path.abspath(file), str(results), str(gigabytes)]
@@ -109,10 +112,10 @@ def _grade(file: Path, seconds: float, gigabytes: float) -> Grade:
         verdicts, errors = _read(results)
     if errors and not remark:
         remark = errors[0]
-    failed = {name: verdicts[name][1] if name in verdicts else "not reached" for name in asked}
-    failed |= {name: message for name, (_, message) in verdicts.items()}
-    passed = tuple(name for name in failed if name in verdicts and verdicts[name][0])
-    return Grade(file, passed, {name: text for name, text in failed.items() if name not in passed}, remark)
+    said = dict.fromkeys(asked, "not reached") | {exercise: message for exercise, (_, message) in verdicts.items()}
+    passed = tuple(exercise for exercise in said if exercise in verdicts and verdicts[exercise][0])
+    failed = {exercise: message for exercise, message in said.items() if exercise not in passed}
+    return Grade(name, passed, failed, remark)
 
 
 def _why(status: int) -> str:
@@ -154,7 +157,7 @@ def table(grades: Sequence[Grade]) -> str:
     rows = [("file", "passed", "not yet", "remark")]
     for found in grades:
         count = f"{len(found.passed)} of {found.total}"
-        rows.append((found.file.name, count, ", ".join(found.failed), found.remark))
+        rows.append((found.name, count, ", ".join(found.failed), found.remark))
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     rows.insert(1, tuple("-" * width for width in widths))  # type: ignore[arg-type]
     return "\n".join(
@@ -169,11 +172,11 @@ def as_csv(grades: Sequence[Grade]) -> str:
     writer.writerow(("file", "exercise", "passed", "message", "remark"))
     for found in grades:
         for name in found.passed:
-            writer.writerow((found.file.name, name, 1, "", found.remark))
+            writer.writerow((found.name, name, 1, "", found.remark))
         for name, message in found.failed.items():
-            writer.writerow((found.file.name, name, 0, message, found.remark))
+            writer.writerow((found.name, name, 0, message, found.remark))
         if not found.total:
-            writer.writerow((found.file.name, "", "", "", found.remark))
+            writer.writerow((found.name, "", "", "", found.remark))
     return text.getvalue()
 
 
@@ -227,10 +230,9 @@ def run_answer(file: Path, results: Path, gigabytes: float) -> None:
         names: dict[str, Any] = {"__name__": "__main__", "display": lambda *_: None}
         with _recorded(write):
             for number, cell in enumerate(code_of(file), 1):
-                lines_of_code = [line for line in cell.splitlines() if not MAGIC.match(line)]
                 where = file.name if file.suffix == ".py" else f"cell {number}"
                 try:
-                    exec(compile("\n".join(lines_of_code), where, "exec"), names)
+                    exec(compile(MAGIC.sub(r"\1pass", cell), where, "exec"), names)
                 except (Exception, SystemExit) as error:
                     write({"error": f"{where}: {failure(error)}"})
         for name in check.__all__:

@@ -414,7 +414,7 @@ def _check(args: argparse.Namespace) -> None:
     out = None if args.csv is None else user_path(args.csv, "--csv")
 
     def tell(found: classroom.Grade) -> None:
-        print(f"{found.file.name}: {len(found.passed)} of {found.total} {found.remark}".rstrip(), file=sys.stderr)
+        print(f"{found.name}: {len(found.passed)} of {found.total} {found.remark}".rstrip(), file=sys.stderr)
 
     grades = classroom.grade(
         user_path(args.folder, "the folder"),
