@@ -113,7 +113,7 @@ def workers(count: int) -> float:
             )
             for i in range(count)
         ]
-        if any(process.wait() for process in processes):
+        if any([process.wait() for process in processes]):
             raise SystemExit("a worker failed")
         record = json.loads(Path(folder, "run", "metrics.json").read_text())
     return record["made_by"]["training_seconds"] / (4 * 80)

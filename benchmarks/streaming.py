@@ -36,7 +36,10 @@ def make_set(folder: Path, gigabytes: float) -> int:
     from vae_lib.data.sources import Example
 
     count = int(gigabytes * 1e9 / SIDE**2)
-    if not (folder / "set").exists():
+    kept = folder / "set" / "train_images.npy"
+    if kept.exists() and np.load(kept, mmap_mode="r").shape[0] != count:
+        raise SystemExit(f"{folder} holds a set of another size: give an empty folder.")
+    if not kept.exists():
         rng = np.random.default_rng(0)
 
         def examples() -> Iterator[Example]:

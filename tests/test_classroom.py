@@ -22,6 +22,19 @@ check.scale(scale)
 """
 ANSWERS = {
     "right.py": RIGHT,
+    "graph.py": RIGHT
+    + """
+import tensorflow as tf
+@tf.function
+def total(n):
+    found = 0
+    for i in tf.range(n):
+        found += i
+    return found
+assert total(tf.constant(4)) == 6
+print("%d of %d"
+      % (1, 2))
+""",
     "silent.py": RIGHT.replace("check.kl(kl)\ncheck.scale(scale)\n", ""),
     "wrong.py": RIGHT.replace("np.sum", "np.mean").replace("255.0", "256.0"),
     "half.py": RIGHT.replace("check.scale(scale)", "1 / 0\ncheck.scale(scale)"),
@@ -37,6 +50,7 @@ ANSWERS = {
 }
 EXPECTED = {  # the exercises passed, those not passed, and what the remark says
     "right.py": (["kl", "scale"], [], ""),
+    "graph.py": (["kl", "scale"], [], ""),
     "silent.py": (["kl", "scale"], [], ""),
     "wrong.py": ([], ["kl", "scale"], ""),
     "half.py": (["kl", "scale"], [], "ZeroDivisionError"),

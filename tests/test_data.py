@@ -6,6 +6,7 @@ import re
 import shutil
 import threading
 import time
+import warnings
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -471,6 +472,13 @@ def test_a_large_folder_is_decoded_once(tmp_path, monkeypatch, capsys):
         os.utime(folder / "00007.jpg", (1, 1))
         with pytest.raises(AssertionError):
             load_data(folder, 16, cache_dir=tmp_path / "cache")
+    before = list(warnings.filters)
+    load_data(folder, 16, cache_dir=tmp_path / "cache")
+    assert warnings.filters == before  # threads share them
+    (entry,) = (tmp_path / "cache").iterdir()  # what was kept before the folder changed is gone
+    umask = os.umask(0)
+    os.umask(umask)
+    assert entry.stat().st_mode & 0o777 == 0o777 & ~umask
     Image.fromarray(np.zeros([40, 40], np.uint8)).save(folder / "00007.jpg")
     with pytest.raises(UserError, match=r"mixes kinds of images, RGB \(00000.jpg\) and grey \(00007.jpg\)"):
         load_data(folder, 16, cache_dir=tmp_path / "cache")
@@ -513,6 +521,19 @@ def test_broken_files_are_named_and_can_be_left_out(tmp_path, capsys):
         load_data(folder, skip_broken=True)
     with pytest.raises(UserError, match="for the files of a folder"):
         load_data("mnist", skip_broken=True)
+
+
+def test_where_one_side_of_a_folder_is_broken_the_other_gives_an_image(tmp_path, monkeypatch):
+    for held_out in (True, False):
+        folder = tmp_path / f"{held_out}"
+        folder.mkdir()
+        for name in "abc":
+            Image.new("L", (9, 9)).save(folder / f"{name}.png")
+        (folder / "d.png").write_bytes(b"no image")
+        monkeypatch.setattr(folders, "in_test_set", lambda name, held_out=held_out: (name == "d.png") == held_out)
+        data = load_data(folder, skip_broken=True)
+        sizes = (len(data.train_images), len(data.test_images))
+        assert sizes == ((2, 1) if held_out else (1, 2))
 
 
 def test_grey_and_colour_can_be_mixed_where_they_are_converted(tmp_path):
@@ -677,6 +698,19 @@ def test_a_data_set_of_one_split_without_labels_and_of_any_size(here):
     np.testing.assert_array_equal(load_data("tfds:plain", 16).test_images, data.test_images)
     with pytest.raises(UserError, match=r"tfds:plain:9.9.9|knows no 'plain'"):
         load_data("tfds:plain:9.9.9", 16)
+
+
+def test_a_grey_file_in_a_data_set_of_colours(here, tmp_path):
+    import tensorflow_datasets as tfds
+
+    grey, colour = (tmp_path / f"{kind}.jpg" for kind in ("grey", "colour"))
+    Image.new("L", (20, 30), 90).save(grey)
+    Image.new("RGB", (30, 20), (200, 0, 0)).save(colour)
+    features = {"image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg")}
+    write_builder(here, "mixed", features, {"train": [{"image": str(file)} for file in (grey, colour) * 10]})
+    data = load_data("tfds:mixed", 8)
+    assert data.train_images.shape[1:] == data.test_images.shape[1:] == (8, 8, 3)
+    assert len(data.train_images) + len(data.test_images) == 20
 
 
 def test_data_sets_that_have_no_usable_image(here):

@@ -90,8 +90,8 @@ def card(name: str, config: RunConfig, metrics: dict[str, Any]) -> str:
         "## How it was made", "",
         "```", made["command"], "```", "",
         f"{made['training_seconds'] / 60:.0f} minutes on a processor, TensorFlow {made['versions']['tensorflow']}, on "
-        "the full data set. `make pretrain` makes all runs again; by itself, give the command another `--out`. Weights are "
-        "kept in half precision where that changes the ELBO by less than 0.01 nat an image.", "",
+        "the full data set. `make pretrain` makes all runs again; by itself, give the command another `--out`. Weights "
+        "are kept in half precision where that changes the ELBO by less than 0.01 nat an image.", "",
     ]  # fmt: skip
     return "\n".join(lines)
 

@@ -57,7 +57,9 @@ def as_images(images: Any, shape: tuple[int, ...], *, what: str = "images", empt
 def as_labels(labels: Any, count: int) -> np.ndarray:
     """``labels`` as whole numbers from 0, (count,) int64; raises `UserError` for anything else."""
     array = np.asarray(labels)
-    whole = array.dtype.kind in "iub" or (array.dtype.kind == "f" and bool((array == np.rint(array)).all()))
+    whole = array.dtype.kind in "iub" or (
+        array.dtype.kind == "f" and bool((np.abs(array) < 2**53).all() and (array == np.rint(array)).all())
+    )
     if array.shape != (count,) or not whole or (count and array.min() < 0):
         raise UserError(f"labels must be {count:,} whole numbers from 0, not {array.dtype} of shape {array.shape}.")
     return array.astype(np.int64)

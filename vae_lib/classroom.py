@@ -10,6 +10,7 @@ import contextlib
 import csv
 import io
 import json
+import linecache
 import os
 import re
 import signal
@@ -21,8 +22,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vae_lib.errors import UserError
+from vae_lib.errors import UserError, one_line
 
+RUNNING: set[subprocess.Popen[bytes]] = set()
 SUFFIXES = (".py", ".ipynb")
 CALL = re.compile(r"\bcheck\.([a-z]\w*)\(")
 MAGIC = re.compile(r"^(\s*)[%!].*", re.MULTILINE)  # a line that only a notebook understands
@@ -62,7 +64,7 @@ def find_answers(folder: Path) -> list[Path]:
 def code_of(file: Path) -> list[str]:
     """The cells of a notebook, or a Python file as the only one; raises `UserError` for what is neither."""
     try:
-        text = file.read_text("utf-8")
+        text = file.read_text("utf-8-sig")  # some editors begin with a mark
         if file.suffix == ".py":
             return [text]
         cells = json.loads(text)["cells"]
@@ -79,14 +81,25 @@ def grade(
     A file is stopped after so many ``seconds``, and gets no more than so many ``gigabytes`` where the system can limit
     that. ``jobs`` files run at a time. Raises `UserError`.
     """
-    with ThreadPoolExecutor(jobs) as pool:
-        grades = []
-        files = find_answers(folder)
-        root = folder if folder.is_dir() else folder.parent
-        for found in pool.map(lambda f: _grade(f, f.relative_to(root).as_posix(), seconds, gigabytes), files):
+    files, grades = find_answers(folder), list[Grade]()
+    root = folder if folder.is_dir() else folder.parent
+    with ThreadPoolExecutor(jobs) as pool, _ending_all(pool):
+        for found in pool.map(lambda f: _grade(f, one_line(f.relative_to(root).as_posix()), seconds, gigabytes), files):
             tell(found)
             grades.append(found)
     return grades
+
+
+@contextlib.contextmanager
+def _ending_all(pool: ThreadPoolExecutor) -> Iterator[None]:
+    """End what runs, and begin nothing more, where the grading is interrupted."""
+    try:
+        yield
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in list(RUNNING):
+            _end(process)
+        raise
 
 
 def _grade(file: Path, name: str, seconds: float, gigabytes: float) -> Grade:
@@ -94,7 +107,7 @@ def _grade(file: Path, name: str, seconds: float, gigabytes: float) -> Grade:
         asked = list(dict.fromkeys(CALL.findall("\n".join(code_of(file)))))
     except UserError as error:
         return Grade(name, (), {}, str(error))
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
         results = Path(place, "results.jsonl")
         command = [sys.executable, "-m", "vae_lib.classroom", os.path.abspath(file), str(results), str(gigabytes)]
         # A session of its own, so that what the answer has started ends with it.
@@ -102,6 +115,7 @@ def _grade(file: Path, name: str, seconds: float, gigabytes: float) -> Grade:
             command, cwd=place, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             start_new_session=True, env=os.environ | {"MPLBACKEND": "agg"},
         )  # fmt: skip
+        RUNNING.add(process)
         try:
             status = process.wait(seconds)
             remark = "" if status == 0 else _why(status)
@@ -109,6 +123,7 @@ def _grade(file: Path, name: str, seconds: float, gigabytes: float) -> Grade:
             remark = f"stopped after {seconds:g} s"
         finally:
             _end(process)
+            RUNNING.discard(process)
         verdicts, errors = _read(results)
     if errors and not remark:
         remark = errors[0]
@@ -157,7 +172,7 @@ def table(grades: Sequence[Grade]) -> str:
     rows = [("file", "passed", "not yet", "remark")]
     for found in grades:
         count = f"{len(found.passed)} of {found.total}"
-        rows.append((found.name, count, ", ".join(found.failed), found.remark))
+        rows.append((found.name.replace("|", "/"), count, ", ".join(found.failed), found.remark.replace("|", "/")))
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     rows.insert(1, tuple("-" * width for width in widths))  # type: ignore[arg-type]
     return "\n".join(
@@ -232,7 +247,7 @@ def run_answer(file: Path, results: Path, gigabytes: float) -> None:
             for number, cell in enumerate(code_of(file), 1):
                 where = file.name if file.suffix == ".py" else f"cell {number}"
                 try:
-                    exec(compile(MAGIC.sub(r"\1pass", cell), where, "exec"), names)
+                    exec(_compiled(cell, f"<{where}>"), names)
                 except (Exception, SystemExit) as error:
                     write({"error": f"{where}: {failure(error)}"})
         for name in check.__all__:
@@ -242,7 +257,23 @@ def run_answer(file: Path, results: Path, gigabytes: float) -> None:
                 write({"exercise": name, "passed": verdict.passed, "message": verdict.message})
 
 
+def _compiled(cell: str, where: str) -> Any:
+    """The code of a cell; lines that only a notebook understands do nothing."""
+    head = re.match(r"\s*%%(\w+)", cell)
+    if head is not None and head.group(1) not in ("time", "timeit", "capture"):
+        cell = ""  # in another language
+    try:
+        code = compile(cell, where, "exec")
+    except SyntaxError:
+        cell = MAGIC.sub(r"\1pass", cell)
+        code = compile(cell, where, "exec")
+    # What TensorFlow makes graphs of, it reads the source of.
+    linecache.cache[where] = (len(cell), None, cell.splitlines(keepends=True), where)
+    return code
+
+
 def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who grades ends this by killing it
     run_answer(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]))
     os._exit(0)  # whatever threads the answer has left
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable
@@ -58,7 +59,7 @@ def write_keras(model: VAE, path: str | os.PathLike[str]) -> tuple[Path, Path]:
     decoder = whole.with_name(f"{whole.stem}_decoder.keras")
     check_model(model)
     for made, place in ((model, whole), (plain(model.decoder), decoder)):
-        _written(lambda target, made=made: made.save(target), place, ".keras")
+        _written(made.save, place, ".keras")
     return whole, decoder
 
 
@@ -87,10 +88,12 @@ def _written(write: Callable[[Path], object], place: Path, ending: str = "") -> 
     try:
         write(staging)
         staging.replace(place)
-    except OSError as error:
-        raise UserError(f"cannot write {place}: {error.strerror or error}.") from None
+    except (OSError, tf.errors.OpError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise UserError(f"cannot write {place}: {reason}.") from None
     finally:
-        if staging.is_dir():
-            shutil.rmtree(staging, ignore_errors=True)
-        else:
-            staging.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            if staging.is_dir():
+                shutil.rmtree(staging, ignore_errors=True)
+            else:
+                staging.unlink(missing_ok=True)

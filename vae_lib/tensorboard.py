@@ -14,7 +14,7 @@ import numpy as np
 from vae_lib import pictures
 from vae_lib.backend import keras, tf
 from vae_lib.data.loading import ImageData
-from vae_lib.errors import UserError
+from vae_lib.errors import UserError, notice
 from vae_lib.files import user_path
 from vae_lib.latent import axis_values
 from vae_lib.model import VAE
@@ -44,7 +44,14 @@ class Board:
         """Show the graph of `VAE.elbo`."""
         with self._writer.as_default():
             tf.summary.graph(model.elbo_graph().graph)
-        self._writer.flush()
+        self._flush()
+
+    def _flush(self) -> None:
+        """Write what there is; a disk that is full stops no training."""
+        try:
+            self._writer.flush()
+        except tf.errors.OpError as error:
+            notice(f"TensorBoard's file cannot be written: {str(error).splitlines()[0]}.")
 
     def epoch(self, model: VAE, numbers: Mapping[str, float], epoch: int) -> None:
         """Show the numbers of an epoch that has ended, and what the model draws then."""
@@ -60,7 +67,7 @@ class Board:
                 tf.raw_ops.WriteImageSummary(
                     writer=writer, step=step, tag=name, tensor=picture[None], bad_color=[255, 0, 0, 255]
                 )
-        self._writer.flush()
+        self._flush()
 
     def row(self, model: VAE, row: Row) -> None:
         """`epoch` for a row of a history: 'train/nll', 'test/elbo' and so on."""

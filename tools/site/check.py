@@ -41,6 +41,8 @@ class Page(HTMLParser):
 def problems(site: Path) -> list[str]:
     """What is off with a site, a line each."""
     files = sorted(site.rglob("*.html"))
+    if not (site / "search.html").is_file():
+        return [f"{site} holds no site"]
     pages = {path: Page(path.read_text("utf-8")) for path in files}
     found = []
     for path, page in pages.items():
@@ -64,7 +66,7 @@ def _missing(path: Path, address: str, pages: dict[Path, Page], site: Path) -> l
     target = (path.parent / unquote(parts.path)).resolve() if parts.path else path.resolve()
     target = target / "index.html" if target.is_dir() else target
     where = path.relative_to(site)
-    if not target.is_file():
+    if not target.is_file() or not target.is_relative_to(site.resolve()):
         return [f"{where}: nothing is at {address}"]
     page = next((page for known, page in pages.items() if known.resolve() == target), None)
     anchor = unquote(parts.fragment)

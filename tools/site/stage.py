@@ -150,6 +150,8 @@ def _paragraphs(text: str) -> list[str]:
 
 def main() -> None:
     out = Path(sys.argv[1])
+    if out.exists() and not (out / "favicon.svg").is_file():  # which this writes
+        sys.exit(f"{out} was not made by this: give another folder.")
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     shutil.copyfile(Path(__file__).with_name("conf.py"), out / "conf.py")

@@ -412,6 +412,8 @@ def _check(args: argparse.Namespace) -> None:
         if not 0 < value < 1e6:
             raise UserError(f"{flag} must be above 0 and below 1,000,000, not {value:g}.")
     out = None if args.csv is None else user_path(args.csv, "--csv")
+    if out is not None and not out.parent.is_dir():
+        raise UserError(f"{out.parent} is no folder: --csv {out} cannot be written.")
 
     def tell(found: classroom.Grade) -> None:
         print(f"{found.name}: {len(found.passed)} of {found.total} {found.remark}".rstrip(), file=sys.stderr)

@@ -191,7 +191,7 @@ def main_parser(commands: Mapping[str, Command], prog: str) -> Parser:
     check.add_argument("folder", help="a folder of answers, or one file")
     limits: list[Row] = [
         ("--seconds", float, 600.0, "S", "how long each may take"),
-        ("--gigabytes", float, 4.0, "GB", "how much memory each may take, on Linux and macOS"),
+        ("--gigabytes", float, 4.0, "GB", "how much memory each may take, on Linux"),
         ("--jobs", int, 1, "N", "how many run at a time"),
         ("--csv", str, None, "FILE", "also write what was said of each exercise"),
     ]

@@ -48,6 +48,8 @@ class _Rows:
     def append(self, row: np.ndarray) -> None:
         if not self.count:
             self.start(row.shape)
+        if row.shape != self.shape:
+            raise ValueError(f"images of the shapes {self.shape} and {row.shape}")
         self._waiting.append(row)
         self.count += 1
         if len(self._waiting) == PIECE:
@@ -131,6 +133,7 @@ def write(entry: Path, examples: Iterable[Example], names: tuple[str, ...] | Non
         np.save(staging / "test_labels.npy", test_labels, allow_pickle=False)
         crc32 = {field: _crc32(staging / f"{field}.npy") for field in ARRAYS}
         (staging / "contents.json").write_text(json.dumps({"label_names": names, "crc32": crc32}), "utf-8")
+        staging.chmod(0o777 & ~_umask())  # what a class shares can be read by all
         try:
             staging.rename(entry)
         except OSError as error:
@@ -138,6 +141,13 @@ def write(entry: Path, examples: Iterable[Example], names: tuple[str, ...] | Non
                 raise
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _umask() -> int:
+    """The bits that new files of this process lack."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def read(entry: Path) -> Arrays | None:
@@ -150,6 +160,9 @@ def read(entry: Path) -> Arrays | None:
             raise ValueError("a checksum differs")
         names = tuple(record["label_names"])
         arrays = [np.load(entry / f"{field}.npy", mmap_mode="r", allow_pickle=False) for field in ARRAYS]
+    except PermissionError as error:
+        notice(f"the cache {entry} cannot be read ({error.strerror}); going on without.")
+        return None
     except (OSError, ValueError, EOFError, KeyError, TypeError, RecursionError) as error:
         notice(f"the cache {entry} is damaged ({error}); making it again.")
         forget(entry)

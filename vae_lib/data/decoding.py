@@ -16,6 +16,8 @@ from PIL import Image, ImageChops, ImageOps
 
 from vae_lib.errors import UserError
 
+# Of files that Pillow can read all the same. For all threads: `warnings.catch_warnings` is not made for several.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 AHEAD = 4  # images that each core may be ahead of whoever takes them
 MODES = {1: "L", 3: "RGB"}  # Pillow's names of a picture's channels
 In = TypeVar("In")
@@ -76,8 +78,7 @@ def open_image(file: Path | bytes, im_dim: int, *, name: str) -> Image.Image:
     """An image as grey or RGB, upright; a large JPEG is decoded to about twice ``im_dim``, which is much faster."""
     try:
         opened = io.BytesIO(file) if isinstance(file, bytes) else file
-        with warnings.catch_warnings(), Image.open(opened) as image:
-            warnings.simplefilter("ignore")  # what Pillow can read all the same
+        with Image.open(opened) as image:
             frames = getattr(image, "n_frames", 1)
             if frames > 1 and image.format != "MPO":  # which phones write: a photo and its preview
                 raise UserError(f"{name} is an animation of {frames} frames: keep one of them.")

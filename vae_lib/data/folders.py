@@ -28,12 +28,19 @@ class Listing(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Sixteen hex digits that change with the path, the size or the time of any file."""
-        digest = hashlib.blake2b(os.fsencode(os.path.realpath(self.folder)), digest_size=8)
+        """Hex digits for the folder, a dot, and hex digits that change with the path, size or time of any file.
+
+        Raises `UserError` where a file is gone.
+        """
+        place = hashlib.blake2b(os.fsencode(os.path.realpath(self.folder)), digest_size=8)
+        files = place.copy()
         for file in self.files:
-            found = file.stat()
-            digest.update(os.fsencode(file) + f" {found.st_size} {found.st_mtime_ns}\n".encode())
-        return digest.hexdigest()
+            try:
+                found = file.stat()
+            except OSError as error:
+                raise UserError(f"{file} cannot be read ({error.strerror}).") from None
+            files.update(os.fsencode(file) + f" {found.st_size} {found.st_mtime_ns}\n".encode())
+        return f"{place.hexdigest()}.{files.hexdigest()}"
 
     def describe(self, images: int, classes: int) -> str:
         """What was found, for people: so many ``images`` could be used."""
@@ -77,6 +84,8 @@ def read_folder(listing: Listing, im_dim: int, channels: int | None = None, *, s
 
     def examples() -> Iterator[Example]:
         broken, first = 0, None
+        waiting: Example | None = None
+        sides: set[bool] = set()
         for i, found in enumerate(in_order(attempt, files)):
             if isinstance(found, UserError):
                 if not skip_broken:
@@ -92,11 +101,16 @@ def read_folder(listing: Listing, im_dim: int, channels: int | None = None, *, s
                     f"{folder} mixes kinds of images, {kinds[0]} ({first[0]}) and {kinds[1]} ({files[i].name}): "
                     "channels of 1 or 3 converts them all to grey or to RGB."
                 )
-            yield Example(found, str(Path(names[i]).parent), bool(held_out[i]))
+            if waiting is not None:
+                yield waiting
+                sides.add(waiting.held_out)
+            waiting = Example(found, str(Path(names[i]).parent), bool(held_out[i]))
         if broken > NAMED:
             notice(f"left out: {broken - NAMED:,} more files that cannot be used.")
-        if len(files) - broken < 2:
+        if len(files) - broken < 2 or waiting is None:
             raise UserError(f"{folder} holds {len(files) - broken} images that can be used; it needs 2.")
+        # Where broken files were all that one side had, it gets the last image.
+        yield waiting if len(sides) == 2 else waiting._replace(held_out=sides == {False})
 
     return Images(len(files), examples, None)
 

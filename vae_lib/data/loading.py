@@ -264,6 +264,10 @@ def _folder(asked: _Asked) -> ImageData:
     if data is None:
         images = folders.read_folder(listing, asked.im_dim, asked.channels, skip_broken=asked.skip_broken)
         data = _decoded(images, entry, asked.im_dim, asked.channels or 3, "folder")
+        if entry is not None:  # what was kept of the folder before it changed
+            for other in entry.parent.glob(f"{entry.name.rpartition('.')[0]}.*"):
+                if other != entry and other.name.endswith("-skipped") == asked.skip_broken:
+                    cache.forget(other)
     notice(listing.describe(len(data.train_images) + len(data.test_images), len(data.label_names)))
     return data
 
@@ -276,8 +280,10 @@ def _decoded(images: Images, entry: Path | None, im_dim: int, channels: int, sou
     needed = 1.0 * images.total * im_dim**2 * channels
     if entry is not None:
         try:
-            free = shutil.disk_usage(next(path for path in entry.parents if path.is_dir())).free
-            if needed > free:
+            place = next((path for path in entry.parents if path.is_dir()), None)
+            if place is None:
+                raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+            if needed > shutil.disk_usage(place).free:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             cache.write(entry, _with_bar(images), images.label_names)
             if (cached := cache.read(entry)) is not None:

@@ -12,6 +12,7 @@ import hashlib
 import importlib.resources
 import io
 import logging
+import math
 import os
 import re
 import threading
@@ -41,7 +42,7 @@ HOST_SECONDS = 3.0
 # LFWcrop (Sanderson and Lovell 2009): columns 83..166 and rows 92..175 of the 250 x 250 image, inclusive.
 FACE_BOX = (83, 92, 167, 176)
 TEST_SHARE = 10  # one person, one file of a folder, or one example of a single split in ten is held out
-BATCH = 256  # examples that TFDS reads at once
+BATCH, BATCH_BYTES = 256, 2**24  # examples that TFDS reads at once, and at most so many bytes of them
 FASHION_NAMES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
@@ -297,26 +298,28 @@ def _read_any(builder: Any, name: str, im_dim: int, channels: int | None) -> Ima
     image, label = _image_feature(tfds, features, name), _label_feature(tfds, features)
     train = "train" if "train" in splits else min(splits)
     test = next((split for split in ("test", "validation") if split in splits and split != train), None)
-    fixed = None not in features[image].shape
-    wanted = features[image].shape[-1] if channels is None else channels
-    if fixed and wanted not in (1, 3):
+    shape = features[image].shape
+    fixed, wanted = None not in shape, channels or shape[-1]
+    if wanted not in (1, 3) and (fixed or wanted is not None):
         raise UserError(f"the images of {name} have {wanted} channels: channels of 1 or 3 converts them.")
+    # What waits to be resized is at its full size.
+    size = max(1, min(BATCH, BATCH_BYTES // math.prod(shape))) if fixed else BATCH
 
     def squares(batch: dict[str, Any]) -> list[tuple[np.ndarray, int | str]]:
         labels = batch[label] if label is not None else np.zeros(len(batch[image]), np.int64)
         named = [found.decode() if isinstance(found, bytes) else int(found) for found in labels]
         if fixed:
-            return [(resize_array(pixels, im_dim, channels), n) for pixels, n in zip(batch[image], named, strict=True)]
+            return [(resize_array(pixels, im_dim, wanted), n) for pixels, n in zip(batch[image], named, strict=True)]
         text = f"an image of {name}"
-        return [(decode(file, im_dim, channels, name=text), n) for file, n in zip(batch[image], named, strict=True)]
+        return [(decode(file, im_dim, wanted, name=text), n) for file, n in zip(batch[image], named, strict=True)]
 
     def examples() -> Iterator[Example]:
         # Pillow decodes what differs in size: it reads a large JPEG at about the size that is wanted.
         decoders = None if fixed else {image: tfds.decode.SkipDecoding()}
         for split in [train] if test is None else [train, test]:
             found = builder.as_dataset(split=split, decoders=decoders)
-            wanted = found.map(lambda example: {key: example[key] for key in (image, label) if key is not None})
-            batches = in_order(squares, tfds.as_numpy(wanted.batch(BATCH)))
+            kept = found.map(lambda example: {key: example[key] for key in (image, label) if key is not None})
+            batches = in_order(squares, tfds.as_numpy(kept.batch(size)))
             for number, (pixels, n) in enumerate(pair for batch in batches for pair in batch):
                 yield Example(pixels, n, split == test if test is not None else in_test_set(str(number)))
 
