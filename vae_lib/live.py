@@ -25,7 +25,7 @@ from vae_lib.session import Session
 from vae_lib.sliders import PlaneMap, forget_oldest, png
 
 TILES = 15  # along a side of the plane
-WATCHED = 120  # held-out images that are encoded and measured
+WATCHED = 100  # held-out images that are encoded and measured
 RESTORED = 6  # of them, shown beside their reconstructions
 SIDE = 300  # of the plane and of the map of codes, in pixels on the screen
 MOST_FRAMES = 48  # that are kept; then every second one goes, and new ones are kept half as often
