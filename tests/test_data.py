@@ -706,8 +706,24 @@ def test_a_grey_file_in_a_data_set_of_colours(here, tmp_path):
     grey, colour = (tmp_path / f"{kind}.jpg" for kind in ("grey", "colour"))
     Image.new("L", (20, 30), 90).save(grey)
     Image.new("RGB", (30, 20), (200, 0, 0)).save(colour)
-    features = {"image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg")}
-    write_builder(here, "mixed", features, {"train": [{"image": str(file)} for file in (grey, colour) * 10]})
+
+    class Mixed(tfds.core.GeneratorBasedBuilder):
+        """A data set whose files are not all what its features say, as happens in large ones."""
+
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            image = tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg")
+            return self.dataset_info_from_configs(features=tfds.features.FeaturesDict({"image": image}))
+
+        def _split_generators(self, _):
+            return {"train": self._generate_examples()}
+
+        def _generate_examples(self):
+            yield from enumerate({"image": file} for file in (grey, colour) * 10)
+
+    tfds.disable_progress_bar()
+    Mixed(data_dir=here).download_and_prepare()
     data = load_data("tfds:mixed", 8)
     assert data.train_images.shape[1:] == data.test_images.shape[1:] == (8, 8, 3)
     assert len(data.train_images) + len(data.test_images) == 20
