@@ -17,7 +17,7 @@ endif
 # About two minutes of training with the full set, and a quarter of that with the small sample.
 export DEMO_EPOCHS := from vae_lib import load_data; print(20 if load_data("mnist").source == "tfds" else 80)
 
-.PHONY: demo test coverage torture hosted test-browser bench pretrain numbers gallery explorers site notebooks handouts offline-bundle lab lint catalogue requirements clean
+.PHONY: demo test coverage torture large test-browser bench pretrain numbers gallery explorers site notebooks handouts offline-bundle lab lint catalogue requirements clean
 
 demo: .venv/ready
 	@epochs=$(EPOCHS); \
@@ -31,7 +31,7 @@ demo: .venv/ready
 test: .venv/ready
 	$(BIN)/python -m pytest tests -n 2 $(COVERAGE)
 	$(BIN)/python -m pytest notebooks -n 2 --dist loadfile
-	@echo "Left out: make torture (killed trainings, installations, fuzzing) and make test-browser (pages, JupyterLab)."
+	@echo "Left out: make torture (killed trainings, installations, fuzzing), make large and make test-browser (pages, JupyterLab)."
 
 # The tests, and the lines and branches of the package that they reach: 95 % where the full data sets are.
 coverage:
@@ -40,11 +40,11 @@ coverage:
 
 # Trainings killed at random moments, full disks, several workers, fuzzing, real installations.
 torture: .venv/ready
-	$(BIN)/python -m pytest tests -m torture -n 2
+	$(BIN)/python -m pytest tests -m torture -s
 
-# Each notebook in an empty folder, where its first cell installs the package. Some ten minutes.
-hosted: .venv/ready
-	$(BIN)/python -m pytest tests/test_hosted.py -m "torture or hosted" -n 2
+# A set larger than the memory, a class of thirty, and each notebook alone in an empty folder. Some fifteen minutes.
+large: .venv/ready
+	$(BIN)/python -m pytest tests -m large -s
 
 # JupyterLab and the exported pages in a headless Chromium, which must be installed; screenshots in build/.
 test-browser: .venv/ready

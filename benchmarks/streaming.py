@@ -3,7 +3,7 @@
 Trains an epoch on it in memory, and streamed under a limit of half its size, once to the end and once killed on the way
 and resumed; writes STREAMING.md and streaming.json: the speeds, and whether all ended in the same bits. The set is
 dropped from the system's own cache of files before each. FOLDER is an empty folder with room
-for it. `tests/test_torture.py` does the same with a smaller set.
+for it. `tests/test_large.py` does the same with a smaller set.
 """
 
 from __future__ import annotations
