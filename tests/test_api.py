@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT, run_python
+from tests.test_shipped import SHIPPED
 
 BLOCK = ROOT / "tests" / "api_block.py"
 SAYS = "Run('mine': mnist, 2 latent dimensions) Explorer(2 latent dimensions)"
@@ -65,6 +66,8 @@ def copy_of_the_source(folder: Path) -> Path:
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
     shutil.copytree(ROOT / "vae_lib", folder / "vae_lib", ignore=shutil.ignore_patterns("__pycache__"))
+    for run in SHIPPED:
+        shutil.copytree(ROOT / "pickles" / run, folder / "pickles" / run)
     return folder
 
 
@@ -132,12 +135,20 @@ def test_from_an_installed_wheel(environment, wheel, tmp_path):
     run(
         "vae", "train", "-l", "2", "--source", "sample", "--epochs", "1", "--num-filters", "4", "--out", "pickles/small"
     )
-    assert run("vae", "list").split() == ["mine", "small"]
-    assert run("python", "-m", "vae_lib", "list").split() == ["mine", "small"]
+    runs = sorted([*SHIPPED, "mine", "small"])  # the package brings the shipped ones along
+    assert run("vae", "list").split() == runs
+    assert run("python", "-m", "vae_lib", "list").split() == runs
+    run("vae", "manifold", "mnist_2", "--tiles", "4")
     for command in (["manifold", "--tiles", "4"], ["animate", "--tiles", "4"], ["samples"]):
         run("vae", command[0], "small", *command[1:])
     for command in (["evaluate", "--images", "20", "--no-exact"], ["reconstruct"], ["export"]):
         run("vae", command[0], "small", "--source", "sample", *command[1:])
     made = sorted(str(path.relative_to(here)) for path in here.glob("img/*"))
-    assert made == ["img/reconstructions_small.png", "img/samples_small.png", "img/small.gif", "img/small.png"]
+    assert made == [
+        "img/mnist_2.png",
+        "img/reconstructions_small.png",
+        "img/samples_small.png",
+        "img/small.gif",
+        "img/small.png",
+    ]
     assert (here / "small.html").stat().st_size > 100_000
