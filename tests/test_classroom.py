@@ -133,3 +133,15 @@ def test_the_command(tmp_path):
 def test_what_is_no_folder_of_answers(tmp_path, make, reason):
     with pytest.raises(UserError, match=reason):
         classroom.find_answers(make(tmp_path))
+
+
+def test_what_an_answer_is_run_with(tmp_path, monkeypatch):
+    """The same in this process: cells in order, magics that do nothing, other languages left out."""
+    monkeypatch.setattr(classroom, "_limit_memory", lambda gigabytes: None)
+    cells = ["%%bash\nexit 1", "%matplotlib inline\n" + RIGHT, "1 / 0", "def kl(z_mean, z_log_var): ..."]
+    book = {"cells": [{"cell_type": "code", "source": [cell]} for cell in cells]}
+    (tmp_path / "answer.ipynb").write_text(json.dumps(book))
+    classroom.run_answer(tmp_path / "answer.ipynb", tmp_path / "results", 4.0)
+    verdicts, errors = classroom._read(tmp_path / "results")
+    assert {name: passed for name, (passed, _) in verdicts.items()} == {"kl": False, "scale": True}  # the last counts
+    assert errors == ["cell 3: it fails with ZeroDivisionError: division by zero"]
