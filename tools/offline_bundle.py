@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 from pathlib import Path
 
 from vae_lib.data import sources
@@ -20,10 +21,17 @@ NAME = "vae-offline"
 
 def main() -> None:
     out = Path(sys.argv[1]).resolve()
-    folder = out / NAME
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    archive = out / "project.tar"
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out) as place:
+        target = bundle(out / f"{NAME}.tar", Path(place))
+    print(f"wrote {target} ({target.stat().st_size / 1e9:.1f} GB)")
+
+
+def bundle(target: Path, place: Path) -> Path:
+    """Gather everything in ``place`` and pack it."""
+    folder = place / NAME
+    folder.mkdir()
+    archive = place / "project.tar"
     subprocess.run(["git", "archive", "--output", str(archive), "HEAD"], cwd=ROOT, check=True)
     with tarfile.open(archive) as project:
         project.extractall(folder, filter="data")
@@ -37,11 +45,9 @@ def main() -> None:
         if prepared is not None:
             shutil.copytree(prepared, folder / "tensorflow_datasets" / builder.replace(":", "/"))
             print(f"with {name} from {prepared}")
-    target = out / f"{NAME}.tar"
-    with tarfile.open(target, "w") as bundle:
-        bundle.add(folder, NAME)
-    shutil.rmtree(folder)
-    print(f"wrote {target} ({target.stat().st_size / 1e9:.1f} GB)")
+    with tarfile.open(target, "w") as packed:
+        packed.add(folder, NAME)
+    return target
 
 
 if __name__ == "__main__":

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -83,17 +82,12 @@ def write_saved_model(model: VAE, path: str | os.PathLike[str]) -> Path:
 
 
 def _written(write: Callable[[Path], object], place: Path, ending: str = "") -> None:
-    """Let ``write`` fill a name beside ``place``, and rename it once it is complete."""
-    staging = place.with_name(f".{os.getpid()}.part{ending}")
+    """Let ``write`` fill a name in a new folder beside ``place``, and rename it once it is complete."""
     try:
-        write(staging)
-        staging.replace(place)
+        with tempfile.TemporaryDirectory(prefix=".part-", dir=place.parent) as folder:
+            staging = Path(folder, f"part{ending}")
+            write(staging)
+            staging.replace(place)
     except (OSError, tf.errors.OpError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise UserError(f"cannot write {place}: {reason}.") from None
-    finally:
-        with contextlib.suppress(OSError):
-            if staging.is_dir():
-                shutil.rmtree(staging, ignore_errors=True)
-            else:
-                staging.unlink(missing_ok=True)
