@@ -146,16 +146,16 @@ def test_evaluate_prints_and_records(small_run, tmp_path, capsys):
     import shutil
 
     run = shutil.copytree(small_run, tmp_path / "run")
-    assert cli.main(["evaluate", str(run), "--source", "sample", "--images", "6", "--samples", "1"]) == 0
+    assert cli.main(["evaluate", str(run), "--source", "sample", "--images", "15", "--samples", "1"]) == 0
     text = capsys.readouterr().out
-    assert "6 test images of mnist, bundled sample, 28 x 28, thresholded at 0.5" in text
+    assert "15 test images of mnist, bundled sample, 28 x 28, thresholded at 0.5" in text
     assert "log p(x), integrated" in text
     assert "verdict: " in text
-    assert record(str(run), [1, 5], True, 6, "sample") == ("sample_6", run / "metrics.json")
-    recorded = json.loads((run / "metrics.json").read_text())["sample_6"]
+    assert record(str(run), [1, 5], True, 15, "sample") == ("sample_15", run / "metrics.json")
+    recorded = json.loads((run / "metrics.json").read_text())["sample_15"]
     assert {"iwae_1", "iwae_5", "log_px", "approximation_gap"} <= set(recorded)
-    record(str(run), [7], False, 6, "sample")
-    again = json.loads((run / "metrics.json").read_text())["sample_6"]
+    record(str(run), [7], False, 15, "sample")
+    again = json.loads((run / "metrics.json").read_text())["sample_15"]
     assert again["log_px"] == recorded["log_px"]
     assert "iwae_7" in again
     assert load_run(run).config == load_run(small_run).config

@@ -326,7 +326,7 @@ def test_networks_without_dense_ends_keep_their_prior():
 def test_refining_raises_each_images_elbo_towards_the_best(sample, dim):
     vae = VAE(dim, num_filters=4, hidden_units=32)
     train(vae, sample.train_images[::10], epochs=4, learning_rate=5e-3)
-    images = sample.test_images[::140]
+    images = sample.test_images[::70]
     found = evaluate(vae, images, refine=60, samples=[200], exact=dim == 2)
     assert found["elbo"] + 0.3 < found["refined_elbo"]
     assert found["refined_elbo"] <= found.get("log_px", np.inf)
