@@ -6,8 +6,9 @@ exceptions come through as always.
 
 By default TensorFlow cuts each operation into as many pieces as there are cores. The operations of a small network
 are too small for that: training is faster when each core works through a part of the batch by itself (`SHARDS` of
-them, see `vae_lib.trainer`; benchmarks/TRIED.md has the measurement). ``TF_NUM_INTRAOP_THREADS`` or
-``TF_NUM_INTEROP_THREADS`` in the environment override this.
+them, see `vae_lib.trainer`). ``TF_NUM_INTRAOP_THREADS`` or ``TF_NUM_INTEROP_THREADS`` in the environment override this.
+Memory comes from TensorFlow's own allocator in place of the system's, unless ``TF_CPU_ALLOCATOR_USE_BFC`` says 0.
+benchmarks/TRIED.md has the measurements.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ def about_gpus(messages: str, driver: Path = Path("/proc/driver/nvidia")) -> Non
 
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "1")
 os.environ["KERAS_BACKEND"] = "tensorflow"  # the training step is written for it
 try:
     with _quiet_stderr():

@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
 from vae_lib.backend import keras, tf
 from vae_lib.config import ModelConfig
+from vae_lib.layers import Conv2D, DepthToSpace, gelu
 
 LAST = "channels_last"  # whatever ~/.keras/keras.json says
 PATCH = 4  # the first convolution reads, and the last one writes, patches of 4 x 4 pixels
-
-
-@keras.saving.register_keras_serializable("vae_lib")
-class DepthToSpace(keras.layers.Layer):
-    """Channels to pixels, (B, H, W, C * block^2) -> (B, H * block, W * block, C)."""
-
-    def __init__(self, block: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.block = block
-
-    def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"block": self.block}
-
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return tf.nn.depth_to_space(inputs, self.block)
 
 
 class _Layers:
@@ -39,8 +25,10 @@ class _Layers:
     def _initializer(self) -> keras.Initializer:
         return keras.initializers.GlorotUniform(seed=int(next(self._seeds) % 2**31))
 
-    def conv(self, filters: int, size: int, *, stride: int = 1, activation: str | None = "gelu") -> keras.Layer:
-        return keras.layers.Conv2D(
+    def conv(
+        self, filters: int, size: int, *, stride: int = 1, activation: Callable[..., tf.Tensor] | None = gelu
+    ) -> keras.Layer:
+        return Conv2D(
             filters,
             size,
             stride,
@@ -51,7 +39,7 @@ class _Layers:
             data_format=LAST,
         )
 
-    def dense(self, units: int, *, activation: str | None = "gelu") -> keras.Layer:
+    def dense(self, units: int, *, activation: Callable[..., tf.Tensor] | None = gelu) -> keras.Layer:
         return keras.layers.Dense(
             units, activation=activation, kernel_initializer=self._initializer(), dtype=self.dtype
         )

@@ -170,5 +170,26 @@ def even_sizes(n: int, parts: int) -> list[int]:
 
 
 def sum_in_order(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
-    """The sum from left to right: an n-ary sum would add in an order that changes from run to run."""
+    """The sum from left to right: an n-ary sum would add in an order that changes from run to run.
+
+    Products of matrices that are larger than their factors, as the shards' gradients of a dense layer's weights are,
+    become one product of the joined factors in a graph: it writes the large result once.
+    """
+    factors = [_as_product(tensor) for tensor in tensors]
+    if len(tensors) > 1 and None not in factors:
+        left, right = zip(*factors, strict=True)
+        rows, (i, o) = sum(a.shape[0] or math.inf for a in left), tensors[0].shape
+        if rows * (i + o) < i * o:
+            product = tf.matmul(tf.concat(left, axis=0), tf.concat(right, axis=0), transpose_a=True)
+            return tf.cast(product, tensors[0].dtype)
     return functools.reduce(tf.add, tensors)
+
+
+def _as_product(tensor: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor] | None:
+    """The factors a (N, I) and b (N, O) of a tensor that a graph computes as a^T b, cast or not; otherwise None."""
+    if not isinstance(tensor, tf.Tensor) or not hasattr(tensor, "graph"):
+        return None
+    operation = tensor.op.inputs[0].op if tensor.op.type == "Cast" else tensor.op
+    if operation.type != "MatMul" or not operation.get_attr("transpose_a") or operation.get_attr("transpose_b"):
+        return None
+    return tuple(operation.inputs)

@@ -20,8 +20,8 @@ from vae_lib.data.loading import ImageData, as_image_data
 from vae_lib.errors import Fault, UserError
 from vae_lib.evaluation import kl_per_dimension
 from vae_lib.files import user_path, write_atomically
+from vae_lib.layers import Conv2D, DepthToSpace, gelu
 from vae_lib.model import LOG_SCALE, VAE, Encodings, check_encodings, check_model
-from vae_lib.networks import DepthToSpace
 from vae_lib.runs.store import Run
 
 PAGE = Path(__file__).parent
@@ -57,7 +57,8 @@ KERAS_LAYERS = (
     keras.layers.ZeroPadding2D,
 )  # fmt: skip
 LARGE = 500_000  # weights
-ACTIVATIONS = (keras.activations.linear, keras.activations.gelu)  # that the page's JavaScript has
+GELU = (gelu, keras.activations.gelu)
+ACTIVATIONS = (keras.activations.linear, *GELU)  # that the page's JavaScript has
 
 
 def _described(layer: keras.Layer) -> dict[str, Any]:
@@ -65,17 +66,17 @@ def _described(layer: keras.Layer) -> dict[str, Any]:
     activation = getattr(layer, "activation", keras.activations.linear)
     if activation not in ACTIVATIONS:
         raise UserError(f"the page has layers with gelu or no activation, not with {activation.__name__}.")
-    gelu = activation is keras.activations.gelu
-    if type(layer) not in (*KERAS_LAYERS, DepthToSpace):  # a subclass computes something else
+    curved = activation in GELU
+    if type(layer) not in (*KERAS_LAYERS, Conv2D, DepthToSpace):  # a subclass computes something else
         raise UserError(f"the page cannot show a network with a layer such as {layer.name} ({type(layer).__name__}).")
     match layer:
         case keras.layers.Dense() if layer.use_bias:
             rows, columns = layer.kernel.shape
-            return {"kind": "dense", "K": rows, "N": columns, "gelu": gelu}
+            return {"kind": "dense", "K": rows, "N": columns, "gelu": curved}
         case keras.layers.Conv2D() if _plain(layer):
             size, _, channels, columns = layer.kernel.shape
             sizes = {"K": size * size * channels, "N": columns, "size": size, "stride": layer.strides[0]}
-            return {"kind": "conv", **sizes, "gelu": gelu}
+            return {"kind": "conv", **sizes, "gelu": curved}
         case keras.layers.Reshape() if len(layer.target_shape) == 3:
             return {"kind": "reshape"} | dict(zip(("height", "width", "channels"), layer.output.shape[1:], strict=True))
         case DepthToSpace():
