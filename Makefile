@@ -17,7 +17,7 @@ endif
 # About two minutes of training with the full set, and a quarter of that with the small sample.
 export DEMO_EPOCHS := from vae_lib import load_data; print(20 if load_data("mnist").source == "tfds" else 80)
 
-.PHONY: demo test coverage torture large test-browser bench pretrain numbers gallery explorers site notebooks handouts offline-bundle lab lint catalogue requirements clean
+.PHONY: demo test coverage torture large test-browser bench pretrain numbers gallery explorers site cheat-sheet notebooks handouts offline-bundle lab lint catalogue requirements clean
 
 demo: .venv/ready
 	@epochs=$(EPOCHS); \
@@ -100,7 +100,13 @@ site: .venv/ready .venv-site/ready
 	$(BIN)/python -m tools.site.stage build/site-source
 	rm -rf build/site
 	.venv-site/bin/python -m sphinx -q -W --keep-going -b html build/site-source build/site
+	$(BIN)/python -m tools.site.slides build/slides-source
+	.venv-site/bin/python -m sphinx -q -W --keep-going -d build/slides-doctrees -b revealjs build/slides-source build/site/slides
 	$(BIN)/python -m tools.site.check build/site
+
+# The cheat sheet as one page to print; needs Chromium.
+cheat-sheet: site
+	$(BIN)/python -m tools.cheat_sheet build/site docs/cheat_sheet.pdf
 
 .venv-site/ready: tools/site/requirements.txt
 	$(PYTHON) -m venv --clear .venv-site

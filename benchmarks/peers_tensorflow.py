@@ -12,6 +12,7 @@ import numpy as np
 
 from vae_lib.backend import keras, tf
 from vae_lib.config import ModelConfig
+from vae_lib.exporting import plain
 from vae_lib.model import VAE
 from vae_lib.networks import build_decoder, build_encoder
 
@@ -21,7 +22,7 @@ class Step:
 
     def __init__(self, textbook: bool, rate: float = 1e-3) -> None:
         config = ModelConfig(2)
-        self.encoder, self.decoder = textbook_networks() if textbook else (build_encoder(config), build_decoder(config))
+        self.encoder, self.decoder = textbook_networks() if textbook else keras_networks(config)
         self.variables = self.encoder.trainable_variables + self.decoder.trainable_variables
         self.optimizer = keras.optimizers.Adam(rate)
 
@@ -38,6 +39,11 @@ class Step:
             loss = self.loss(x)
         self.optimizer.apply_gradients(zip(tape.gradient(loss, self.variables), self.variables, strict=True))
         return loss
+
+
+def keras_networks(config: ModelConfig):
+    """This project's encoder and decoder from Keras' own layers, as one would write them."""
+    return plain(build_encoder(config)), plain(build_decoder(config))
 
 
 def batches(images: np.ndarray, batch: int):

@@ -15,10 +15,12 @@ from benchmarks.contender import HALF, PEERS
 from tests.conftest import ROOT, run_python
 
 # The rooms of the package in reading order: a room imports from the rooms before it.
-ROOMS = ["errors", "files", "memory", "backend", "config", "arrays", "losses", "latent", "networks", "model", "data",
-         "augment", "optimization", "objectives", "priors", "trainer", "marginal", "evaluation", "report", "scoreboard",
-         "figures", "svg", "pictures", "recording", "training", "session", "check", "classroom", "sliders", "live",
-         "dissection", "tensorboard", "exporting", "runs", "page", "cli"]  # fmt: skip
+ROOMS = [
+    "errors", "files", "memory", "backend", "config", "arrays", "losses", "latent", "layers", "networks",
+    "model", "data", "augment", "optimization", "objectives", "priors", "trainer", "marginal", "evaluation",
+    "report", "scoreboard", "figures", "svg", "pictures", "recording", "training", "session", "check",
+    "classroom", "sliders", "live", "dissection", "tensorboard", "exporting", "runs", "page", "cli",
+]  # fmt: skip
 
 
 def modules():
@@ -140,6 +142,14 @@ def test_an_old_python_gets_one_clear_sentence(tmp_path):
     assert "Python 3.11, 3.12 or 3.13 is needed" in result.stderr
     assert "3.9.1" in result.stderr
     assert not (tmp_path / ".venv").exists()
+
+
+def test_the_printed_cheat_sheet_is_of_the_present_one():
+    from tools.cheat_sheet import SHEET, pages, title
+
+    printed = SHEET.with_suffix(".pdf").read_bytes()
+    assert pages(printed) == 1
+    assert title(SHEET.read_text("utf-8")).encode() in printed, "make cheat-sheet"
 
 
 def test_the_pages_quote_the_benchmark_to_the_letter():

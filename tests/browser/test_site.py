@@ -18,8 +18,10 @@ SITE = ROOT / "build" / "site"
 PAGES = sorted(
     path.relative_to(SITE).as_posix()
     for path in SITE.rglob("*.html")
-    if "_static" not in path.parts and not (ROOT / path.relative_to(SITE)).is_file()  # those are tested themselves
+    if not {"_static", "slides"} & set(path.parts)
+    and not (ROOT / path.relative_to(SITE)).is_file()  # those are tested themselves
 )
+DECKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 FIRST_SECONDS = 2.0
 
@@ -115,4 +117,23 @@ def test_the_pages_without_a_kernel_are_shown_where_a_notebook_speaks_of_them(br
     page.locator("iframe").first.scroll_into_view_if_needed()
     frame.locator("canvas").first.wait_for(timeout=20_000)
     assert page.locator("iframe").first.get_attribute("title")
+    page.close()
+
+
+@pytest.mark.parametrize("deck", DECKS)
+def test_slides_fit_on_their_pages(browser, address, deck, screenshots):
+    page, said, asked = opened(browser, address, f"slides/{deck}.html")
+    page.wait_for_function("window.Reveal && Reveal.isReady()")
+    assert page.evaluate("Reveal.getTotalSlides()") >= 4
+    script = """() => Reveal.getSlides().map(slide => {
+        const place = Reveal.getIndices(slide); Reveal.slide(place.h, place.v);
+        return [slide.innerText.slice(0, 40), slide.scrollHeight, slide.scrollWidth]; })"""
+    config = page.evaluate("Reveal.getConfig()")
+    found = page.evaluate(script)
+    assert [slide for slide in found if slide[1] > config["height"] or slide[2] > config["width"]] == []
+    assert page.locator("mjx-merror").count() == 0
+    assert page.evaluate("[...document.images].every(image => image.alt && image.complete && image.naturalWidth)")
+    assert (said, [url for url in asked if not url.startswith(address)]) == ([], [])
+    page.evaluate("Reveal.slide(0, 2)")
+    page.screenshot(path=screenshots / f"slides_{deck}.png")
     page.close()

@@ -86,7 +86,8 @@ def stage_page(name: str, out: Path, to: str | None = None) -> None:
     text, place = (ROOT / name).read_text("utf-8"), out / (to or name)
     copy_linked(text, Path(name), out)
     place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(links_of(text, Path(name)), "utf-8")
+    text = links_of(text, Path(name)).replace("`build/site/slides`", "[`slides`](site:../slides/index.html)")
+    place.write_text(text, "utf-8")
 
 
 def stage_notebook(name: str, out: Path) -> None:
