@@ -1,13 +1,16 @@
 """What other programs get: Keras files, SavedModels and TensorBoard's event files, each read back."""
 
+import sys
+
 import numpy as np
+import onnxruntime
 import pytest
 
 from tests.conftest import run_python
 from vae_lib import VAE, load_data, load_run, train
 from vae_lib.backend import keras, tf
 from vae_lib.errors import UserError
-from vae_lib.exporting import plain, write_keras, write_saved_model
+from vae_lib.exporting import plain, write_keras, write_onnx, write_saved_model
 from vae_lib.tensorboard import Board, TensorBoard
 
 GREY = {"likelihood": "discretized_logistic", "image_shape": (32, 32, 3)}
@@ -66,10 +69,33 @@ def test_a_model_without_an_encoder_only_decodes(tmp_path):
     assert not hasattr(tf.saved_model.load(str(folder)), "encode")
 
 
+@KINDS
+def test_onnx_runs_without_tensorflow(settings, tmp_path):
+    vae = VAE(latent_dim=3, num_filters=4, hidden_units=16, **settings)
+    decoder, encoder = (onnxruntime.InferenceSession(path) for path in write_onnx(vae, tmp_path / "model.onnx"))
+    rng = np.random.default_rng(0)
+    for n in (1, 5):  # of any batch size
+        codes = rng.normal(size=(n, 3)).astype(np.float32)
+        np.testing.assert_allclose(decoder.run(["image"], {"z": codes})[0], vae.decode(codes), atol=1e-5)
+        x = vae.prepare_arrays(rng.integers(0, 256, (n, *vae.config.image_shape), np.uint8))
+        for found, right in zip(encoder.run(["z_mean", "z_log_var"], {"x": x}), vae.encode(x), strict=True):
+            np.testing.assert_allclose(found, right, atol=1e-5)
+    with pytest.raises(UserError, match=r"ends in .onnx, not '.onx'"):
+        write_onnx(vae, tmp_path / "model.onx")
+
+
+def test_onnx_without_its_package_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tf2onnx", None)
+    with pytest.raises(UserError, match="pip install tf2onnx"):
+        write_onnx(VAE(latent_dim=2, num_filters=4, hidden_units=16), tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_commands(tmp_path):
     for flag, names in (
         ("--keras", ["mnist_2.keras", "mnist_2_decoder.keras"]),
         ("--savedmodel", ["mnist_2_savedmodel"]),
+        ("--onnx", ["mnist_2.onnx", "mnist_2_encoder.onnx"]),
     ):
         place = tmp_path / flag.strip("-")
         place.mkdir()

@@ -83,6 +83,37 @@ def write_saved_model(model: VAE, path: str | os.PathLike[str]) -> Path:
     return folder
 
 
+def write_onnx(model: VAE, path: str | os.PathLike[str]) -> list[Path]:
+    """Write what decodes, and where there is an encoder what encodes, as ONNX files; returns their paths.
+
+    ``path`` ends in .onnx and holds the decoder: ``z`` (B, D) to ``image`` (B, H, W, C) in [0, 1]. Beside it, with
+    _encoder in its name, are prepared images ``x`` (B, H, W, C) to ``z_mean`` and ``z_log_var``, (B, D) each. Needs
+    the package tf2onnx. Raises `UserError`.
+    """
+    place, config = user_path(path, "the model's file"), check_model(model).config
+    if place.suffix != ".onnx":
+        raise UserError(f"an ONNX file ends in .onnx, not {place.suffix or 'nothing'!r}: {place}.")
+    try:
+        import tf2onnx
+    except ImportError:
+        raise UserError("ONNX files need one more package: pip install tf2onnx.") from None
+
+    def convert(function: Callable[[tf.Tensor], dict[str, tf.Tensor]], spec: tf.TensorSpec, out: Path) -> Path:
+        compiled = tf.function(function, input_signature=[spec])
+        _written(
+            lambda staging: tf2onnx.convert.from_function(compiled, [spec], output_path=str(staging)), out, ".onnx"
+        )
+        return out
+
+    codes = tf.TensorSpec([None, config.latent_dim], tf.float32, name="z")
+    made = [convert(lambda z: {"image": model.decode(z)}, codes, place)]
+    if config.inference == "encoder":
+        images = tf.TensorSpec([None, *config.image_shape], tf.float32, name="x")
+        beside = place.with_name(f"{place.stem}_encoder.onnx")
+        made.append(convert(lambda x: model.encode(x)._asdict(), images, beside))
+    return made
+
+
 def _written(write: Callable[[Path], object], place: Path, ending: str = "") -> None:
     """Let ``write`` fill a name in a new folder beside ``place``, and rename it once it is complete."""
     try:

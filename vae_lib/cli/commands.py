@@ -381,7 +381,7 @@ def _export(args: argparse.Namespace) -> None:
     from vae_lib.runs.store import load_run
 
     run = load_run(args.run)
-    if args.keras or args.savedmodel:
+    if args.keras or args.savedmodel or args.onnx:
         if args.source is not None or args.data_dir is not None or args.examples != EXAMPLES:
             raise UserError("--source, --data-dir and --examples are for the HTML file, which shows images.")
         from vae_lib import exporting
@@ -389,6 +389,9 @@ def _export(args: argparse.Namespace) -> None:
         if args.savedmodel:
             out = f"{run.name}_savedmodel" if args.out is None else args.out
             print(f"wrote {exporting.write_saved_model(run.model, out)}")
+        elif args.onnx:
+            made = exporting.write_onnx(run.model, f"{run.name}.onnx" if args.out is None else args.out)
+            print(f"wrote {' and '.join(map(str, made))}")
         else:
             whole, decoder = exporting.write_keras(run.model, f"{run.name}.keras" if args.out is None else args.out)
             print(f"wrote {whole} and {decoder}")

@@ -205,4 +205,6 @@ def main_parser(commands: Mapping[str, Command], prog: str) -> Parser:
     export.add_argument("--keras", action="store_true", help=text)
     text = "write a folder RUN_savedmodel for TensorFlow without vae_lib"
     export.add_argument("--savedmodel", action="store_true", help=text)
+    text = "write RUN.onnx, which decodes, and RUN_encoder.onnx; needs tf2onnx"
+    export.add_argument("--onnx", action="store_true", help=text)
     return parser
