@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from vae_lib.errors import UserError
 from vae_lib.files import write_atomically
 from vae_lib.model import VAE
 from vae_lib.recording import MOMENTS, Moment, small_plane
-from vae_lib.runs.trust import MAX_BYTES, PLANES, own_file
+from vae_lib.runs.trust import PLANES, arrays_of, own_file
 
 
 class Planes:
@@ -44,10 +43,7 @@ def read_planes(folder: Path) -> Planes | None:
     if not os.path.lexists(path):
         return None
     try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
-                raise UserError(f"{path} unpacks to more than {MAX_BYTES:,} bytes.")
-        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as arrays:
+        with arrays_of(path) as arrays:
             pictures, images = arrays["pictures"], arrays["images"].astype(np.int64, casting="safe")
     except UserError:
         raise

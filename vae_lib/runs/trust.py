@@ -6,9 +6,12 @@ of another shape than the model's; it reads nothing else of a file. What is left
 
 from __future__ import annotations
 
+import contextlib
 import os
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -55,15 +58,22 @@ def check_size(path: Path, expected: int) -> None:
         raise UserError(f"{path} is too small for the {expected:,} weights that its config asks for.")
 
 
+@contextlib.contextmanager
+def arrays_of(path: Path) -> Iterator[Any]:
+    """The arrays of a .npz file by name; raises `UserError` where they would take too much memory."""
+    with zipfile.ZipFile(path) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
+            raise UserError(f"{path} unpacks to more than {MAX_BYTES:,} bytes.")
+    with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as arrays:
+        yield arrays
+
+
 def read_encodings(path: Path, dim: int) -> Encodings | None:
     """The encoded test set, None where a run has none; raises `UserError` for anything else than three arrays."""
     if not os.path.lexists(path):
         return None
     try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
-                raise UserError(f"{path} unpacks to more than {MAX_BYTES:,} bytes.")
-        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as arrays:
+        with arrays_of(path) as arrays:
             z_mean, z_log_var = (arrays[name].astype(np.float32) for name in Encodings._fields[:2])
             labels = arrays["labels"].astype(np.int64, casting="safe")
     except UserError:
