@@ -1,5 +1,7 @@
 """Measure everything in RESULTS.md: ``make bench``; takes about twenty minutes on two cores.
 
+``python -m benchmarks.run SECTION ...`` measures some of it again: about, default, textbook, to_target, quality, small.
+
 Contenders live in processes of their own and train in turn, round after round, so that a change of the machine's speed
 meets all of them; what is reported are medians over the rounds and the smallest and largest value.
 """
@@ -17,14 +19,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from benchmarks.contender import BATCH, HALF, OURS, PEERS
 
 HERE = Path(__file__).parent
-ROUNDS, SECONDS = 7, 2.0  # rounds, and about how long a contender trains in each
+ROUNDS, SECONDS = 7, 1.0  # rounds, and about how long a contender trains in each
 # TensorFlow's own choice of threads and of memory.
 DEFAULTS = {"TF_NUM_INTRAOP_THREADS": "0", "TF_NUM_INTEROP_THREADS": "0", "TF_CPU_ALLOCATOR_USE_BFC": "0"}
 TARGET = 156.7  # nats: what the tutorial's recipe reaches after 10 epochs
@@ -187,17 +191,43 @@ def machine() -> str:
     return f"{name}, {len(os.sched_getaffinity(0))} cores, {platform.system()}"
 
 
-def main() -> None:
-    names = [*OURS, *PEERS]
-    default = throughput("default", names)
-    textbook = throughput("textbook", ["graph", "--precision bfloat16", "graph, oneDNN in bfloat16", *PEERS])
-    rate = matrix_rate()
-    target = time_to_target()
-    reached = quality()
-    small = small_times()
+SECTIONS: dict[str, Callable[[], Any]] = {
+    "about": lambda: about(),
+    "default": lambda: throughput("default", [*OURS, *PEERS]),
+    "textbook": lambda: throughput("textbook", ["graph", "--precision bfloat16", "graph, oneDNN in bfloat16", *PEERS]),
+    "to_target": lambda: time_to_target(),
+    "quality": lambda: quality(),
+    "small": lambda: small_times(),
+}
+
+
+def about() -> dict[str, Any]:
+    """When, where and with what."""
     packages = ("tensorflow", "keras", "numpy", "torch", "jax", "flax", "optax")
     versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages)
-    ours, recipe = target.values()
+    return {
+        "date": str(datetime.date.today()),
+        "machine": machine(),
+        "matrix_gflops": matrix_rate(),
+        "versions": f"Python {platform.python_version()}, {versions}",
+    }
+
+
+def main() -> None:
+    """Measure the sections that are named, by default all, and write the page from all that was ever measured."""
+    path = HERE / "results.json"
+    raw = json.loads(path.read_text())
+    for name in sys.argv[1:] or SECTIONS:
+        raw[name] = SECTIONS[name]()
+        path.write_text(json.dumps(raw, indent=1) + "\n")
+    (HERE / "RESULTS.md").write_text(page(raw))
+    print(page(raw))
+
+
+def page(raw: dict[str, Any]) -> str:
+    """RESULTS.md from what was measured."""
+    default, textbook, facts = raw["default"], raw["textbook"], raw["about"]
+    ours, recipe = raw["to_target"].values()
     peers_memory = statistics.median(default[name]["peak_mb"] for name in PEERS)
     lines = [
         "# Results",
@@ -205,9 +235,10 @@ def main() -> None:
         "Written by `make bench`; do not edit. Training speed on full MNIST, thresholded, 2-D, "
         f"batch {BATCH}; medians of {ROUNDS} interleaved rounds.",
         "",
-        f"- date: {datetime.date.today()}",
-        f"- machine: {machine()}; float32 matrix products of 2048 x 2048 at {rate:.0f} GFLOP/s",
-        f"- versions: Python {platform.python_version()}, {versions}",
+        f"- date: {facts['date']}",
+        f"- machine: {facts['machine']}; float32 matrix products of 2048 x 2048 at "
+        f"{facts['matrix_gflops']:.0f} GFLOP/s",
+        f"- versions: {facts['versions']}",
         "",
         f"## This project's architecture ({default['graph']['parameters']:,} weights)",
         "",
@@ -223,13 +254,13 @@ def main() -> None:
         "",
         "| network, batch 50 | GFLOP an image | GFLOP/s | share |",
         "| --- | --- | --- | --- |",
-        *share_rows(default, rate),
+        *share_rows(default, facts["matrix_gflops"]),
         "",
         f"## Time to a test -ELBO of {TARGET} nats",
         "",
         "| recipe | training seconds | steps | -ELBO |",
         "| --- | --- | --- | --- |",
-        *(f"| {name} | {s:.1f} | {n:,} | {e:.1f} |" for name, (s, n, e) in target.items()),
+        *(f"| {name} | {s:.1f} | {n:,} | {e:.1f} |" for name, (s, n, e) in raw["to_target"].items()),
         "",
         f"The recipe takes {recipe[0] / ours[0]:.1f} times as long. Tracing and evaluation are not counted.",
         "",
@@ -239,28 +270,21 @@ def main() -> None:
         "",
         "| precision | -ELBO | mean |",
         "| --- | --- | --- |",
-        *(f"| {p} | {', '.join(f'{n:.2f}' for n in found)} | {np.mean(found):.2f} |" for p, found in reached.items()),
+        *(
+            f"| {p} | {', '.join(f'{n:.2f}' for n in found)} | {np.mean(found):.2f} |"
+            for p, found in raw["quality"].items()
+        ),
         "",
         "## What a user waits for",
         "",
         "| what | seconds |",
         "| --- | --- |",
-        *(f"| {name} | {seconds:.2f} |" for name, seconds in small.items()),
+        *(f"| {name} | {seconds:.2f} |" for name, seconds in raw["small"].items()),
         "",
         f"Peak memory in graph mode is {default['graph']['peak_mb'] / peers_memory:.2f} times the peers' median.",
         "",
     ]
-    (HERE / "RESULTS.md").write_text("\n".join(lines))
-    raw = {
-        "default": default,
-        "textbook": textbook,
-        "matrix_gflops": rate,
-        "to_target": target,
-        "quality": reached,
-        "small": small,
-    }
-    (HERE / "results.json").write_text(json.dumps(raw, indent=1) + "\n")
-    print("\n".join(lines))
+    return "\n".join(lines)
 
 
 def share_rows(default: dict[str, dict], rate: float) -> list[str]:

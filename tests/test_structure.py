@@ -3,6 +3,7 @@
 import ast
 import graphlib
 import json
+import operator
 import re
 import statistics
 import subprocess
@@ -177,9 +178,10 @@ def test_the_readme_quotes_the_speed():
     ours, peer = re.search(
         r"runs at ([\d,]+) images .*\n?.*against ([\d,]+) in", (ROOT / "README.md").read_text()
     ).groups()
-    speed = (ROOT / "docs" / "speed.md").read_text()
-    assert f"| this project, graph mode | {ours} |" in speed
-    assert f"| PyTorch, Adam(fused), channels-last | {peer} |" in speed
+    results = json.loads((ROOT / "benchmarks" / "results.json").read_text())["default"]
+    rates = {name: statistics.median(result["rates"]) for name, result in results.items() if name not in HALF}
+    assert ours == f"{rates['graph']:,.0f}"
+    assert peer == f"{max(rate for name, rate in rates.items() if name in PEERS):,.0f}"
 
 
 def test_the_peer_that_is_quoted_is_the_fastest():
@@ -196,9 +198,38 @@ def test_the_peer_that_is_quoted_is_the_fastest():
         )
 
 
-def test_the_pages_of_cost_are_what_was_measured():
-    from benchmarks import cost, streaming
+def test_the_page_of_speed_quotes_the_profile_and_the_quality():
+    from benchmarks.profile import KINDS, kind_of
 
+    page = (ROOT / "docs" / "speed.md").read_text()
+    share, most, convolutions = re.search(
+        r"are (\d+) % of a step.*?more than ([\d.]+) times.*?(\d+) % of", page, re.S
+    ).groups()
+    profile = (ROOT / "benchmarks" / "PROFILE.md").read_text()
+    assert re.search(rf"{share}% of the step.*?at most {re.escape(most)} times", profile, re.S)
+    steps = json.loads((ROOT / "benchmarks" / "profile.json").read_text())["steps"]
+    spent = steps["textbook, float32"]["operations"]
+    first = next(iter(KINDS))
+    assert int(convolutions) == round(
+        100 * sum(t for n, t in spent.items() if kind_of(n) == first) / sum(spent.values())
+    )
+    results = json.loads((ROOT / "benchmarks" / "results.json").read_text())
+    in_half, in_full = map(float, re.search(r"-ELBO is ([\d.]+) nats.*?and ([\d.]+) in float32", page, re.S).groups())
+    assert in_half == pytest.approx(statistics.mean(results["quality"]["bfloat16"]), abs=6e-3)
+    assert in_full == pytest.approx(statistics.mean(results["quality"]["float32"]), abs=6e-3)
+    quoted = re.search(r"in bfloat16 ([\d.]+) and ([\d.]+) times", page).groups()
+    for network, ratio in zip(("default", "textbook"), quoted, strict=True):
+        rates = {n: r["rates"] for n, r in results[network].items() if n in PEERS and n in HALF}
+        best, ours = max(rates.values(), key=statistics.median), results[network]["--precision bfloat16"]["rates"]
+        assert float(ratio) == pytest.approx(statistics.median(map(operator.truediv, ours, best)), abs=6e-3)
+
+
+def test_the_pages_of_the_benchmarks_are_what_was_measured():
+    from benchmarks import cost, profile, run, streaming
+
+    for module, name in ((run, "results"), (profile, "profile")):
+        found = json.loads((ROOT / "benchmarks" / f"{name}.json").read_text())
+        assert (ROOT / "benchmarks" / f"{name.upper()}.md").read_text() == module.page(found)
     found = json.loads((ROOT / "benchmarks" / "cost.json").read_text())
     assert (ROOT / "benchmarks" / "COST.md").read_text() == cost.cost_page(found)
     assert (ROOT / "docs" / "scale.md").read_text() == cost.scale_page(found)

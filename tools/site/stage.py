@@ -31,7 +31,8 @@ PARTS = {  # of the table of contents
     ],
     "Measured": [
         "docs/scoreboard.md", *CARDS, "docs/gallery.md", "docs/speed.md", "docs/scale.md", "benchmarks/RESULTS.md",
-        "benchmarks/COST.md", "benchmarks/STREAMING.md", "benchmarks/ALIVE.md", "benchmarks/TRIED.md",
+        "benchmarks/PROFILE.md", "benchmarks/COST.md", "benchmarks/STREAMING.md", "benchmarks/ALIVE.md",
+        "benchmarks/TRIED.md",
     ],
     "The project": [
         "docs/teaching.md", "docs/hosting.md", "pickles/README.md", "docs/README.md",
