@@ -90,14 +90,15 @@ gallery: .venv/ready
 	  $(BIN)/vae samples $$run --count 60 || exit 1; \
 	done
 
-# The pages in docs/, which open from disk or from any static host.
+# The pages kept in docs/, which open from disk: the lab, and the explorer of one run. The site has those of five.
 EXPLORERS := $(filter-out mnist_dynamic% %exact,$(RUNS))
 explorers: .venv/ready
-	$(BIN)/python -m tools.build_site $(EXPLORERS)
+	$(BIN)/python -m tools.build_site docs mnist_2
 
-# The notebooks, the pages and the reference as a site in build/site; nothing is executed.
+# The notebooks, the pages and the reference as a site in build/site; no notebook is executed.
 site: .venv/ready .venv-site/ready
 	$(BIN)/python -m tools.site.stage build/site-source
+	$(BIN)/python -m tools.build_site build/site-source/pages/docs $(EXPLORERS)
 	rm -rf build/site
 	.venv-site/bin/python -m sphinx -q -W --keep-going -b html build/site-source build/site
 	$(BIN)/python -m tools.site.slides build/slides-source

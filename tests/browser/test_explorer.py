@@ -8,6 +8,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from tests.conftest import ROOT
+from tools.build_site import build
 from vae_lib import VAE, dissect, explorer_page, latent, load_data
 from vae_lib.page.export import write_page
 from vae_lib.runs.store import load_run
@@ -21,9 +22,17 @@ MAP, IMAGE = "#map", "#image"
 FIRST = "#sliders input"
 
 
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """The pages of the site that live without a kernel."""
+    folder = tmp_path_factory.mktemp("pages")
+    build(folder, list(RUNS))
+    return folder
+
+
 @pytest.fixture
-def visit(browser):
-    """Opens a page of ``docs/`` offline; every request and every complaint of the page is kept."""
+def visit(browser, pages):
+    """Opens a page offline; every request and every complaint of the page is kept."""
     contexts, asked, complaints = [], [], []
 
     def open_page(name, address="", **options):
@@ -33,7 +42,7 @@ def visit(browser):
         page.on("request", lambda request: asked.append(request.url))
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto((ROOT / "docs" / f"{name}.html").as_uri() + address)
+        page.goto((pages / f"{name}.html").as_uri() + address)
         return page
 
     yield open_page
@@ -83,7 +92,7 @@ def test_the_page_knows_the_mean_of_a_discretized_logistic(visit, tmp_path, shap
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_it_is_fast_and_small(visit, name):
+def test_it_is_fast_and_small(visit, pages, name):
     page = visit(name)
     settle(page)
     first = page.evaluate("explorer.firstPicture")
@@ -91,7 +100,7 @@ def test_it_is_fast_and_small(visit, name):
         page.click("#random")
         settle(page)
     median = np.median(page.evaluate("explorer.milliseconds")[10:])
-    size = (ROOT / "docs" / f"{name}.html").stat().st_size / 1e6
+    size = (pages / f"{name}.html").stat().st_size / 1e6
     print(f"\n{name}: {median:.1f} ms to decode and draw, first picture after {first:.0f} ms, {size:.2f} MB")
     assert median < (33 if "faces" in name else 16)
     assert first < 1000
@@ -225,10 +234,10 @@ def test_the_page_says_how_many_codes_its_map_shows(visit):
 
 
 @pytest.mark.parametrize("name", ["mnist_2", "index"])
-def test_the_policy_of_a_page_forbids_requests(browser, name):
+def test_the_policy_of_a_page_forbids_requests(browser, pages, name):
     """Nothing that a script in the page asks for leaves it."""
     page = browser.new_page()
-    page.goto((ROOT / "docs" / f"{name}.html").as_uri())
+    page.goto((pages / f"{name}.html").as_uri())
     failures = []
     page.on("requestfailed", lambda request: failures.append(request.failure))
     page.on("requestfinished", lambda request: failures.append("none"))

@@ -1,7 +1,8 @@
 """Lay out the sources of the site: ``python -m tools.site.stage FOLDER``; ``make site`` builds them.
 
 The pages lie where they lie in the repository, so that their links hold. Nothing is executed: notebooks come with the
-outputs that they are stored with. The reference of the package is written from its docstrings.
+outputs that they are stored with. The reference of the package is written from its docstrings. The pages that live
+without a kernel are written into ``pages/docs`` by ``tools.build_site``.
 """
 
 from __future__ import annotations
@@ -172,10 +173,6 @@ def main() -> None:
     )
     with open(out / "index.md", "a", encoding="utf-8") as file:
         file.write("\n" + contents)
-    pages = out / "pages" / "docs"
-    pages.mkdir(parents=True)
-    for page in (ROOT / "docs").glob("*.html"):
-        shutil.copyfile(page, pages / page.name)
 
 
 if __name__ == "__main__":
