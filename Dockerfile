@@ -1,4 +1,4 @@
-# docker build -t vae . && docker run --rm -p 8888:8888 vae
+# docker build -t vae . && docker run --rm -p 127.0.0.1:8888:8888 vae
 FROM python:3.12-slim AS tools
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends git make && rm -rf /var/lib/apt/lists/*
 ENV KERAS_BACKEND=tensorflow TF_CPP_MIN_LOG_LEVEL=3

@@ -97,7 +97,7 @@ def main() -> None:
     lines += [f"- date: {datetime.date.today()}", f"- machine: {machine()}"]
     for name, numbers in found.items():
         lines += ["", f"## {name[:1].upper()}{name[1:]}", "", "| measure | value |", "| --- | --- |"]
-        lines += [f"| {what} | {value:,.2f} |" for what, value in numbers.items()]
+        lines += [f"| {what} | {value:,.{0 if float(value).is_integer() else 2}f} |" for what, value in numbers.items()]
     (HERE / "ALIVE.md").write_text("\n".join(lines) + "\n")
     (HERE / "alive.json").write_text(json.dumps(found, indent=1) + "\n")
     print("\n".join(lines))

@@ -32,7 +32,7 @@ def test_keras_alone_reads_the_decoder_and_with_the_package_the_whole(settings, 
     again = keras.saving.load_model(whole)
     np.testing.assert_array_equal(again.decode_arrays(codes), vae.decode_arrays(codes))
     with pytest.raises(UserError, match="cannot write"):
-        write_keras(vae, tmp_path / "nowhere" / "model.keras")
+        write_keras(vae, tmp_path / "codes.npy" / "model.keras")
     with pytest.raises(UserError, match=r"ends in .keras, not '.h5'"):
         write_keras(vae, tmp_path / "model.h5")
 

@@ -1,6 +1,6 @@
 """The notebooks as a host runs them: alone in an empty folder, where their first cell installs the package.
 
-``make large`` runs all of them; ``make torture`` one.
+``make large`` runs all of them, and ``make torture`` one.
 """
 
 import os

@@ -1,5 +1,6 @@
 """Interrupted and resumed runs end with the same bits as uninterrupted ones."""
 
+import io
 import itertools
 import os
 import re
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 
 import numpy as np
 import pytest
@@ -94,9 +96,20 @@ def test_a_checkpoint_comes_back_equal_and_a_damaged_one_is_passed_over(tmp_path
     np.testing.assert_array_equal(back.best[0], states[2].best[0])
     paths[1].write_bytes(paths[1].read_bytes()[:-100])
     assert checkpoints.load(tmp_path).history == states[1].history
-    paths[0].write_bytes(b"")
-    with pytest.raises(UserError, match="damaged"):
-        checkpoints.load(tmp_path)
+    for damage in (b"", claiming(paths[0], (10**15,))):
+        paths[0].write_bytes(damage)
+        with pytest.raises(UserError, match="damaged"):
+            checkpoints.load(tmp_path)
+
+
+def claiming(path, shape):
+    """A checkpoint in which the header of an array claims a shape that the file does not hold."""
+    array, buffer = io.BytesIO(), io.BytesIO()
+    np.lib.format.write_array_header_1_0(array, {"shape": shape, "fortran_order": False, "descr": "<f8"})
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(buffer, "w") as new:
+        for entry in old.infolist():
+            new.writestr(entry.filename, array.getvalue() if entry.filename == "a0000.npy" else old.read(entry))
+    return buffer.getvalue()
 
 
 def test_a_run_resumes_only_on_its_own_images(sample, tmp_path):

@@ -49,6 +49,7 @@ def main() -> None:
         page.goto((site / "docs" / "cheat_sheet.html").resolve().as_uri())
         page.evaluate("MathJax.startup.promise")
         page.add_style_tag(content=STYLE)
+        page.evaluate("document.querySelectorAll('a').forEach(link => link.removeAttribute('href'))")  # paper has none
         page.evaluate("title => { document.title = title }", title(SHEET.read_text("utf-8")))
         edge = dict.fromkeys(("top", "bottom", "left", "right"), "12mm")
         printed = (page.pdf(format="A4", scale=scale, margin=edge) for scale in SCALES)

@@ -36,7 +36,7 @@ def _section(parser: argparse.ArgumentParser, title: str) -> Iterator[str]:
         if actions:
             yield f"| {group.title} | default | meaning |\n| --- | --- | --- |"
             for action in actions:
-                names = ", ".join(action.option_strings) or action.dest
+                names = ", ".join(action.option_strings) or action.metavar or action.dest
                 value = action.metavar if isinstance(action.metavar, str) else " ".join(action.metavar or ())
                 shown = f"`{names} {value}`" if action.option_strings and value else f"`{names}`"
                 default = "required" if action.required else "" if action.default is None else f"`{action.default}`"

@@ -1,4 +1,4 @@
-"""Write the project's address into the notebooks and the README: ``python -m tools.hosted``.
+"""Write the project's address into the notebooks: ``python -m tools.hosted``.
 
 Each notebook begins with a cell that installs the package where it is missing, as on Colab and Kaggle, and with badges
 that open it there. Their address is ``[project.urls]`` of pyproject.toml, so that a fork changes one line.

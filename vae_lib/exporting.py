@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vae_lib.backend import keras, tf
-from vae_lib.errors import UserError
+from vae_lib.errors import Fault, UserError
 from vae_lib.files import user_path
 from vae_lib.layers import Conv2D, DepthToSpace, gelu
 from vae_lib.model import VAE, check_model
@@ -117,10 +117,14 @@ def write_onnx(model: VAE, path: str | os.PathLike[str]) -> list[Path]:
 def _written(write: Callable[[Path], object], place: Path, ending: str = "") -> None:
     """Let ``write`` fill a name in a new folder beside ``place``, and rename it once it is complete."""
     try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {place}: {error.strerror}.") from None
+    try:
         with tempfile.TemporaryDirectory(prefix=".part-", dir=place.parent) as folder:
             staging = Path(folder, f"part{ending}")
             write(staging)
             staging.replace(place)
     except (OSError, tf.errors.OpError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise UserError(f"cannot write {place}: {reason}.") from None
+        raise Fault(f"cannot write {place}: {reason}.") from None

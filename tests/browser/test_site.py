@@ -19,8 +19,7 @@ ALONE = ROOT / "build" / "site-source" / "pages"  # pages that are complete in t
 PAGES = sorted(
     path.relative_to(SITE).as_posix()
     for path in SITE.rglob("*.html")
-    if not {"_static", "slides"} & set(path.parts)
-    and not (ALONE / path.relative_to(SITE)).is_file()
+    if not {"_static", "slides"} & set(path.parts) and not (ALONE / path.relative_to(SITE)).is_file()
 )
 DECKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}

@@ -55,7 +55,13 @@ PLANE: list[Row] = [
     ("--tiles", int, 40, "N", "tiles along each side"),
     ("--range", float, None, "R", "equal steps from -R to R, in standard deviations of the prior"),
     ("--plane", str, "auto", "PLANE", "above 2 dimensions: 'diagonal', 'principal' (of the test set's codes), 'auto'"),
-    ("--scale", int, None, "S", "enlarge each tile S times (default: 1, and to about 112 pixels in an animation)"),
+    (
+        "--scale",
+        int,
+        None,
+        "S",
+        "enlarge each tile S times (default: 1, and in an animation of images below 64 pixels to about 112)",
+    ),
 ]
 SIZE: list[Row] = [
     ("--count", int, 100, "N", "how many images"),
@@ -170,7 +176,13 @@ def main_parser(commands: Mapping[str, Command], prog: str) -> Parser:
     numbers.add_argument("--no-exact", action="store_true", help=text)
 
     png: Row = ("--out", str, None, "FILE", "where to write (default: img/RUN.png)")
-    gif: Row = ("--out", str, None, "FILE", "where to write (default: img/RUN.gif)")
+    gif: Row = (
+        "--out",
+        str,
+        None,
+        "FILE",
+        "where to write (default: img/RUN.gif, with --training img/RUN_training.gif)",
+    )
     text = "milliseconds a frame, a multiple of 10, at least 20 (default: 40, with --training 150)"
     frame: Row = ("--frame-ms", int, None, "MS", text)
     for sub in (

@@ -1,4 +1,4 @@
-"""Where images come from: TensorFlow Datasets and the bundled samples. The only import of ``tfds``.
+"""Where images come from: TensorFlow Datasets and the bundled samples. The package's only import of ``tfds``.
 
 A reader returns `Images`, which gives one example after another, resized to ``im_dim``; `vae_lib.data.loading` chooses
 between readers and keeps what they give.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -59,11 +60,23 @@ def load(folder: Path) -> State | None:
     return None
 
 
+def _claimed_bytes(array: IO[bytes]) -> int:
+    """How large an array is by its header, before memory is taken for it."""
+    if np.lib.format.read_magic(array) != (1, 0):
+        raise ValueError("another version of NumPy's format than checkpoints have")
+    shape, _, dtype = np.lib.format.read_array_header_1_0(array)
+    return math.prod(shape) * dtype.itemsize
+
+
 def _read(path: Path) -> State:
     """A checkpoint's state; raises one of several errors for a file that is none."""
     with zipfile.ZipFile(path) as archive:
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-            raise ValueError("a checkpoint is not compressed: what it unpacks to has no bound")
+        for entry in archive.infolist():
+            if entry.compress_type != zipfile.ZIP_STORED:
+                raise ValueError("a checkpoint is not compressed: what it unpacks to has no bound")
+            with archive.open(entry) as array:
+                if _claimed_bytes(array) > entry.file_size:
+                    raise ValueError(f"{entry.filename} claims to be larger than it is")
     with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
         header = json.loads(str(file["header"]))
         if header["format"] != FORMAT:
