@@ -17,7 +17,7 @@ endif
 # About two minutes of training with the full set, and a quarter of that with the small sample.
 export DEMO_EPOCHS := from vae_lib import load_data; print(20 if load_data("mnist").source == "tfds" else 80)
 
-.PHONY: demo test coverage torture large test-browser bench pretrain numbers gallery explorers site cheat-sheet notebooks handouts offline-bundle lab lint catalogue requirements clean
+.PHONY: demo test test-slow test-notebooks coverage torture large test-browser bench pretrain numbers gallery explorers site cheat-sheet notebooks handouts offline-bundle lab lint catalogue requirements clean
 
 demo: .venv/ready
 	@epochs=$(EPOCHS); \
@@ -27,16 +27,24 @@ demo: .venv/ready
 	$(BIN)/vae animate pickles/demo --out img/demo.gif
 	@echo "The run is in pickles/demo, its manifold in img/demo.png, its spiral in img/demo.gif."
 
-# The tests and the notebooks, but for what takes minutes or a browser, two at a time. COVERAGE: further options.
+# The tests, two at a time, but for those that take long or need a browser. COVERAGE: further options.
 test: .venv/ready
 	$(BIN)/python -m pytest tests -n 2 $(COVERAGE)
-	$(BIN)/python -m pytest notebooks -n 2 --dist loadfile
-	@echo "Left out: make torture (killed trainings, installations, fuzzing), make large and make test-browser (pages, JupyterLab)."
+	@echo "Left out: make test-slow, make test-notebooks, make torture, make large and make test-browser."
 
-# The tests, and the lines and branches of the package that they reach: 95 % where the full data sets are.
+# The tests that train or evaluate for many seconds, or start many processes.
+test-slow: .venv/ready
+	$(BIN)/python -m pytest tests -m slow -n 2 $(COVERAGE)
+
+# The notebooks, executed again: what they print and draw is compared with what is stored.
+test-notebooks: .venv/ready
+	$(BIN)/python -m pytest notebooks -n 2 --dist loadfile
+
+# Both kinds of tests, and the lines and branches of the package that they reach: 95 % where the full data sets are.
 coverage:
 	mkdir -p build/coverage
-	$(MAKE) test COVERAGE="--cov --cov-report=term-missing:skip-covered --cov-fail-under=95"
+	$(MAKE) test COVERAGE="--cov --cov-report="
+	$(MAKE) test-slow COVERAGE="--cov --cov-append --cov-report=term-missing:skip-covered --cov-fail-under=95"
 
 # Trainings killed at random moments, full disks, several workers, fuzzing, real installations.
 torture: .venv/ready

@@ -19,6 +19,7 @@ BLOCK = ROOT / "tests" / "api_block.py"
 SAYS = "Run('mine': mnist, 2 latent dimensions) Explorer(2 latent dimensions)"
 
 
+@pytest.mark.slow
 def test_from_a_checkout(tmp_path):
     result = run_python(str(BLOCK), cwd=tmp_path, VAE_LIB_HOME=str(tmp_path))
     assert result.returncode == 0, result.stderr

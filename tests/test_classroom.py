@@ -72,6 +72,7 @@ def check_grades(grades, pattern=lambda name: name):
         assert any(part in found.remark for part in remark.split("|")), found
 
 
+@pytest.mark.slow
 def test_each_kind_of_answer(tmp_path):
     folder, endless = tmp_path / "others", tmp_path / "endless"
     folder.mkdir()

@@ -312,6 +312,7 @@ def test_the_sample_can_be_held_out_of_the_full_set(prepared):
 # ---- the full data sets ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
 def test_the_full_sets_through_tfds(full_data, name):
     found = load_data(name)
@@ -323,6 +324,7 @@ def test_the_full_sets_through_tfds(full_data, name):
     assert time.perf_counter() - began < 0.5
 
 
+@pytest.mark.slow
 def test_the_sample_is_held_out_of_the_full_sets(full_data):
     assert len(load_data("mnist", hold_out_sample=True).train_images) == 55_000
     whole, held = load_data("faces", 25), load_data("faces", 25, hold_out_sample=True)
@@ -341,6 +343,7 @@ def test_the_fashion_sample_is_part_of_the_test_set(full_data):
     assert all(image.tobytes() in known for image in load_data("fashion_mnist", source="sample").test_images)
 
 
+@pytest.mark.slow
 def test_faces_hold_people_out(full_data):
     faces = load_data("faces", 32)
     train, test = set(faces.train_labels), set(faces.test_labels)

@@ -142,6 +142,7 @@ def test_an_evaluation_holds_all_and_can_be_json(small_run, sample):
         assert words in text
 
 
+@pytest.mark.slow
 def test_evaluate_prints_and_records(small_run, tmp_path, capsys):
     import shutil
 

@@ -91,6 +91,7 @@ def test_onnx_without_its_package_is_one_sentence(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_commands(tmp_path):
     for flag, names in (
         ("--keras", ["mnist_2.keras", "mnist_2_decoder.keras"]),
@@ -139,6 +140,7 @@ def test_a_training_in_tensorboard(tmp_path):
     assert not np.array_equal(found["plane/image/0", 1], found["plane/image/0", 2])
 
 
+@pytest.mark.slow
 def test_training_from_the_command_line_in_tensorboard(tmp_path):
     command = ["train_VAE.py", "-l", "2", "--source", "sample", "--epochs", "1", "--num-filters", "4"]
     command += ["--hidden-units", "16", "--out", str(tmp_path / "run"), "--tensorboard", str(tmp_path / "board")]

@@ -181,6 +181,7 @@ def test_a_path_that_cannot_be_used_is_one_sentence(small_run, tmp_path, monkeyp
     assert sorted(os.listdir()) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variable", ["VAE_LIB_HOME", "TFDS_DATA_DIR", "VAE_LIB_CACHE"])
 def test_a_folder_in_the_environment_that_cannot_be(tmp_path, variable):
     code = "import sys; from vae_lib.cli import main; sys.exit(main(['manifold', 'mnist_9', '--tiles', '2']))"
@@ -249,6 +250,7 @@ def test_resuming_does_not_replace_a_run_that_came_meanwhile(few, tmp_path):
     assert load_run(resume_run(tmp_path / "n", few)).history[-1]["epoch"] == 2
 
 
+@pytest.mark.slow
 def test_a_run_that_may_replace_another_still_may_after_an_interruption(few, tmp_path):
     save_run(tmp_path / "n", VAE(2, **TINY), few)
     config = RunConfig.from_flat(2, epochs=2, num_filters=2, hidden_units=4)
@@ -260,6 +262,7 @@ def test_a_run_that_may_replace_another_still_may_after_an_interruption(few, tmp
 OWN = ("checkpoints/mine-keep.npz", "checkpoints/.notes.txt", "checkpoints/.ipynb_checkpoints/x")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OWN)
 def test_files_of_ones_own_survive_a_resumption(few, tmp_path, name):
     partial = unfinished(tmp_path / "n", few)
@@ -283,6 +286,7 @@ def test_a_run_with_files_of_ones_own_is_not_replaced(few, tmp_path, vae, name):
     assert files(tmp_path / "n") == before
 
 
+@pytest.mark.slow
 def test_two_unfinished_runs_of_one_name_are_told_apart_by_their_paths(few, tmp_path, monkeypatch):
     monkeypatch.setenv("VAE_LIB_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
@@ -473,6 +477,7 @@ def test_stopping_in_the_middle_ends_with_the_best_weights(few):
     assert all(np.array_equal(a, b) for a, b in zip(vae.get_weights(), stop.best, strict=True))
 
 
+@pytest.mark.slow
 def test_checks_of_every_number_find_none_of_ours(tmp_path):
     code = (
         "from vae_lib import VAE, load_data, train\nfrom vae_lib.backend import tf\n"
@@ -586,6 +591,7 @@ def test_output_that_is_lost_on_a_full_disk_is_a_failure(small_run):
             assert (result.returncode, "full disk" in result.stderr) == (1, True), result.stderr
 
 
+@pytest.mark.slow
 def test_an_interrupt_that_was_to_be_ignored_is_ignored(few, tmp_path):
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

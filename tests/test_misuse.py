@@ -732,6 +732,7 @@ def shell(command, folder, **environment):
     return subprocess.run(["bash", "-c", script], cwd=folder, env=env, capture_output=True, timeout=300, check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [
@@ -749,6 +750,7 @@ def test_what_is_printed_stops_no_training(tmp_path, command):
     assert len(load_run(tmp_path / "run").history) in (1, 3)
 
 
+@pytest.mark.slow
 def test_an_ascii_terminal_and_foreign_settings_stop_nothing(tmp_path):
     keras_settings = tmp_path / ".keras" / "keras.json"
     keras_settings.parent.mkdir()
@@ -846,6 +848,7 @@ def test_a_port_that_is_taken_is_named(monkeypatch):
             make_strategy("multi-worker")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_a_worker_that_waits_says_so_and_can_be_stopped(tmp_path, stop):
     with socket.socket() as one, socket.socket() as two:

@@ -112,6 +112,7 @@ def test_bits_per_pixel_are_those_that_the_masses_cost():
     assert density["bits_per_pixel"] == pytest.approx(-density["elbo"] / 64 / np.log(2) + 8)
 
 
+@pytest.mark.slow
 def test_the_integral_of_a_model_of_grey_levels_lies_above_its_bounds():
     vae, images = VAE(2, **TINY, likelihood="discretized_logistic"), random_images(5, 8)
     found = evaluate(vae, images, samples=[2000], exact=True)
@@ -322,6 +323,7 @@ def test_networks_without_dense_ends_keep_their_prior():
         match_prior(VAE(2, **TINY, inference="grid"), random_images(4, 8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dim", [2, 4])
 def test_refining_raises_each_images_elbo_towards_the_best(sample, dim):
     vae = VAE(dim, num_filters=4, hidden_units=32)

@@ -34,6 +34,7 @@ def bits(folder):
     return [w.tobytes() for w in run.model.get_weights()], run.history
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["eager", "graph", "xla"])
 @pytest.mark.parametrize("moment", ["step", "epoch"])
 def test_a_stopped_run_resumes_to_the_same_bits(sample, tmp_path, mode, moment):
@@ -124,6 +125,7 @@ def test_a_run_resumes_only_on_its_own_images(sample, tmp_path):
         resume_run(tmp_path / "run.partial", turned)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_says_how_to_go_on(sample, tmp_path, number):
     data, config = small(sample, 430, 50), RunConfig.from_flat(**TINY | {"checkpoint_every": 0})
@@ -137,6 +139,7 @@ def test_a_signal_saves_and_says_how_to_go_on(sample, tmp_path, number):
     assert bits(resume_run(tmp_path / "run.partial", data)) == bits(whole)
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_terminal(tmp_path):
     out = tmp_path / "my run"
     arguments = ["-l", "2", "--epochs", "200", "--source", "sample", "--num-filters", "4", "--out", str(out)]

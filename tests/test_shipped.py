@@ -72,12 +72,14 @@ def agree(found, recorded, keys):
     assert found["active_units"] == recorded["active_units"]
 
 
+@pytest.mark.slow
 def test_the_numbers_on_the_bundled_sample(run):
     data = load_data(run.config.data.name, run.config.model.im_dim, source="sample")
     found = evaluate(run.model, data.test_images, samples=[50])
     agree(found, run.metrics["sample"], ("elbo", "nll", "kl", "iwae_50", "moment_kl"))
 
 
+@pytest.mark.slow
 def test_the_numbers_on_the_first_thousand_test_images(run, full_data):
     images = load_data(run.config.data.name, run.config.model.im_dim).test_images[:1000]
     agree(evaluate(run.model, images), run.metrics["test_1000"], ("elbo", "nll", "kl", "moment_kl"))
@@ -103,6 +105,7 @@ def test_numpy_finds_the_same_numbers(run):
     assert float(found.elbo.mean()) == pytest.approx(-(nll + kl).mean(), abs=DRIFT)
 
 
+@pytest.mark.slow
 def test_numpy_sums_to_the_same_log_px_over_the_plane():
     """Around the peak of each image's posterior, where all but a thousandth of its mass is."""
     run = load_run("mnist_2_exact")
@@ -122,6 +125,7 @@ def test_numpy_sums_to_the_same_log_px_over_the_plane():
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "every"), [("mnist_2", 100), ("mnist_2_exact", 250)])
 def test_the_integral_agrees_with_importance_sampling(name, every):
     """Samples from each image's fitted Gaussian, which are where the posterior is: the encoder's may not be."""
@@ -194,6 +198,7 @@ def test_the_pages_show_the_numbers_of_the_runs():
         assert number == (f"{test['bits_per_pixel']:.3f}" if "bits_per_pixel" in test else f"{-best:.2f}"), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", compressors.SIDES)
 def test_the_compressors_are_measured_again(name):
     """Their versions differ by a little between systems."""
@@ -233,6 +238,7 @@ def test_the_gallery_is_complete_and_has_the_promised_size():
             assert (ROOT / "img" / f"{kind}_{name}.png").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mnist_2", "fashion_mnist_2", "faces_2", "faces_6", "faces_10"])
 def test_the_pictures_are_those_of_the_runs(name):
     run, scale = load_run(name), 1 if name.startswith("faces") else 2

@@ -40,7 +40,8 @@ def for_teachers(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     result = copy.deepcopy(notebook)
     for cell in result.cells:
         if "solution" in tags(cell):
-            cell.metadata.pop("jupyter", None)
+            for hidden in ("jupyter", "cellView", "_kg_hide-input"):
+                cell.metadata.pop(hidden, None)
             cell.metadata["tags"] = [tag for tag in tags(cell) if tag != "hide-cell"]
     return result
 

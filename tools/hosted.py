@@ -51,6 +51,8 @@ def hosted(book: nbformat.NotebookNode, repository: str, path: str) -> nbformat.
     count = 0
     for number, cell in enumerate(book.cells):
         cell.id = f"cell-{number:02d}"
+        if cell.metadata.get("jupyter", {}).get("source_hidden"):  # as Colab and Kaggle write it
+            cell.metadata |= {"cellView": "form", "_kg_hide-input": True}
         if cell.cell_type == "code" and cell.execution_count is not None:
             count += 1
             cell.execution_count = count

@@ -227,7 +227,8 @@ def show_manifold(picture: np.ndarray, values: Sequence[float], ax: Axes | None 
     ax = ax or plt.gca()
     height, n = picture.shape[0], len(values)
     ax.imshow(_squeeze(to_bytes(picture)), cmap="gray", vmin=0, vmax=255)
-    shown = np.unique(np.linspace(0, n - 1, 5).astype(int))
+    half = np.unique(np.linspace(0, (n - 1) // 2, 3).astype(int))
+    shown = np.union1d(half[: None if n % 2 else 2], n - 1 - half[: None if n % 2 else 2])  # the same on both sides
     centres = (shown + 0.5) * height / n - 0.5
     ax.set_xticks(centres, [f"{values[i]:.1f}" for i in shown])
     ax.set_yticks(height - 1 - centres, [f"{values[i]:.1f}" for i in shown])

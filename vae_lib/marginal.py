@@ -21,10 +21,12 @@ from vae_lib.losses import LOG_2PI, discretized_logistic_nll, gaussian_kl
 from vae_lib.model import VAE, Posterior, check_model
 
 DECODED_AT_ONCE = 2_000_000  # pixels in one batch: larger ones leave the processor's caches and are slower
+DECODED_TOGETHER = 2048  # codes of several tiles, where each has few: a call costs as much as decoding dozens
 TILE = 0.5  # the side of the squares that the latent plane is cut into
-LEVELS = (8, 16, 32, 64, 128)  # points along a tile's side, from coarse to fine
+LEVELS = (4, 8, 16, 32, 64, 128)  # points along a tile's side: the first finds the tiles that matter, the others sum
 FARTHEST = 16.0  # from the origin, where the prior's log density is below -128
 NEGLIGIBLE = 25.0  # a tile that holds less than exp(-25) of an image's mass is not refined
+COARSE = 75.0  # the same for the coarsest lattice, which can miss the top of a narrow peak
 
 
 def log_sum_exp(values: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -198,21 +200,28 @@ def exact_log_px(model: VAE, x: np.ndarray, *, tolerance: float = 0.02, progress
     total, error = np.full(len(x), -np.inf), np.full(len(x), np.inf)
     for side in LEVELS:
         still = np.flatnonzero(error > tolerance)
+        if not len(still):
+            break
         wanted = np.zeros_like(mass, bool)
-        wanted[still] = (mass[still] > total[still, None] - NEGLIGIBLE) | (side == LEVELS[0])
+        depth = {LEVELS[0]: np.inf, LEVELS[1]: COARSE}.get(side, NEGLIGIBLE)
+        wanted[still] = mass[still] >= total[still, None] - depth
         wanted[still, home[still]] = True
         quarters = np.full([len(x), 4], -np.inf)
 
-        def refine(t: int, side: int = side, wanted: np.ndarray = wanted) -> np.ndarray:
-            rows = np.flatnonzero(wanted[:, t])
-            return _tile_quarters(plane, flat[rows], corners[t], side)
+        def refine(group: np.ndarray, side: int = side, wanted: np.ndarray = wanted) -> tuple[np.ndarray, np.ndarray]:
+            rows = np.flatnonzero(wanted[:, group].any(axis=1))
+            return rows, _tile_quarters(plane, flat[rows], corners[group], side)
 
-        tiles = np.flatnonzero(wanted.any(axis=0)).tolist()
-        for t, found in zip(tiles, parallel_map(refine, tiles, progress=progress), strict=True):
-            mass[wanted[:, t], t] = log_sum_exp(found) - math.log(4)
-            quarters[wanted[:, t]] = np.logaddexp(quarters[wanted[:, t]], found)
+        tiles, many = np.flatnonzero(wanted.any(axis=0)), max(1, DECODED_TOGETHER // side**2)
+        groups = np.split(tiles, range(many, len(tiles), many))
+        for group, (rows, found) in zip(groups, parallel_map(refine, groups, progress=progress), strict=True):
+            place = np.ix_(rows, group)
+            found[~wanted[place]] = -np.inf
+            mass[place] = np.where(wanted[place], log_sum_exp(found) - math.log(4), mass[place])
+            quarters[rows] = np.logaddexp(quarters[rows], log_sum_exp(found, axis=1))
         total[still] = log_sum_exp(quarters[still]) - math.log(4)
-        error[still] = np.ptp(quarters[still], axis=1)
+        if side > LEVELS[0]:
+            error[still] = np.ptp(quarters[still], axis=1)
     border = (np.abs(corners + TILE / 2) > reach - TILE).any(axis=1)
     return Exact(total - _base(model, flat), error + np.exp(log_sum_exp(mass[:, border]) - total))
 
@@ -241,15 +250,16 @@ def _reach(plane: Plane, flat: np.ndarray, z_mean: np.ndarray) -> float:
     return min(FARTHEST, TILE * math.ceil(needed / TILE))
 
 
-def _tile_quarters(plane: Plane, flat: np.ndarray, corner: np.ndarray, side: int) -> np.ndarray:
-    """log of the integral over a tile by each of the four lattices of every second point, (n, P) -> (n, 4)."""
+def _tile_quarters(plane: Plane, flat: np.ndarray, corners: np.ndarray, side: int) -> np.ndarray:
+    """log of the integral over tiles by each of the four lattices of each second point, (n, P), (T, 2) -> (n, T, 4)."""
     steps = (np.arange(side) + 0.5) * (TILE / side)
-    quarters = np.full([len(flat), 4], -np.inf)
-    rows = max(2, DECODED_AT_ONCE // (side * flat.shape[1]) // 2 * 2)  # an even number of the lattice's rows at once
+    quarters = np.full([len(flat), len(corners), 4], -np.inf)
+    rows = max(2, DECODED_AT_ONCE // (len(corners) * side * flat.shape[1]) // 2 * 2)  # of the lattices, an even number
     for y in np.split(steps, range(rows, side, rows)):
-        lattice = corner + np.stack(np.meshgrid(steps, y), axis=-1).reshape(-1, 2)
-        values = plane(lattice)(flat).reshape(len(flat), len(y) // 2, 2, side // 2, 2)
-        values = values.transpose(0, 2, 4, 1, 3).reshape(len(flat), 4, -1)
+        lattice = np.stack(np.meshgrid(steps, y), axis=-1).reshape(-1, 2)
+        values = plane((corners[:, None] + lattice).reshape(-1, 2))(flat)
+        values = values.reshape(len(flat), len(corners), len(y) // 2, 2, side // 2, 2)
+        values = values.transpose(0, 1, 3, 5, 2, 4).reshape(*quarters.shape, -1)
         quarters = np.logaddexp(quarters, log_sum_exp(values))
     return quarters + 2.0 * math.log(2.0 * TILE / side)
 

@@ -476,11 +476,14 @@ nearest = Exercise(
         ("Counting starts at 0.", lambda c, z: np.square(c - z).sum(axis=1).argmin() + 1),
     ],
 )  # fmt: skip
-_SLIDES = [(_normal(4), 1, _normal(5)), (_normal(3), 2, _normal(6)), (_normal(2), 0, _normal(3))]
+_SLIDES = [
+    (_normal(4), 1, _normal(5)), (_normal(3), 2, _normal(6)), (_normal(2), 0, _normal(3)),
+    (np.arange(3), 0, _normal(4)),
+]  # fmt: skip
 
 
 def _sweep(z: Array, d: int, v: Array) -> Array:
-    codes = np.tile(z, (len(v), 1))
+    codes = np.tile(np.asarray(z, np.result_type(z, v)), (len(v), 1))
     codes[:, d] = v
     return codes
 
@@ -497,6 +500,8 @@ sweep = Exercise(
         ("Another dimension moves: the first has the number 0.", lambda z, d, v: _sweep(z, d - 1, v)),
         ("The codes lie along the second axis, (D, n): they go along the first.", lambda z, d, v: _sweep(z, d, v).T),
         ("Nothing moves: put the values in.", lambda z, d, v: np.tile(z, (len(v), 1))),
+        ("A code of whole numbers cuts the values off: make it floats first.",
+         lambda z, d, v: _sweep(z, d, v.astype(z.dtype))),
         ("Every row has the last value: is it one array, changed again and again? Copy z for each.",
          lambda z, d, v: _sweep(z, d, np.full(len(v), v[-1]))),
     ],
@@ -789,6 +794,7 @@ push = Exercise(
         ("The frequency is missing: all symbols would cost the same.", lambda s, c, f, r: (s << r) + c),
     ],
     tolerance=1e-6,
+    large=[(3**200, 3, 5, 4)],
 )  # fmt: skip
 _TAKEN = [(push.reference(*case), *case[1:]) for case in _STACK]
 pop = Exercise(
@@ -806,4 +812,5 @@ pop = Exercise(
         ("This puts another symbol on.", lambda s, c, f, r: (s // f << r) + c + s % f),
     ],
     tolerance=1e-6,
+    large=[(3**200, 3, 5, 4)],
 )  # fmt: skip
