@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from tests.conftest import ROOT, run_python
+from tests.conftest import ROOT, exit_status, run_python
 from vae_lib import classroom
+from vae_lib.cli import main
 from vae_lib.errors import UserError
 
 RIGHT = """
@@ -99,7 +100,7 @@ def test_a_students_notebook(tmp_path):
     book = json.loads((ROOT / "notebooks" / "02_building_a_vae.ipynb").read_text())
     book["cells"] = [cell for cell in book["cells"] if "solution" not in cell["metadata"].get("tags", [])]
     exercises = [cell for cell in book["cells"] if "exercise" in cell["metadata"].get("tags", [])]
-    asked = set(classroom.CALL.findall("\n".join("".join(cell["source"]) for cell in exercises)))
+    asked = set(classroom.asked_in(["".join(cell["source"]) for cell in exercises]))
     for cell in book["cells"]:
         if cell["cell_type"] == "code" and cell not in exercises:
             first = "install" in cell["metadata"].get("tags", [])
@@ -112,7 +113,7 @@ def test_a_students_notebook(tmp_path):
     (found,) = classroom.grade(tmp_path / "02.ipynb", seconds=300)
     assert "kl" in found.passed
     assert "NameError" in found.remark  # of what the cells that are left out define; magics alone are no error
-    assert set(found.failed) == (asked | {"scale"}) - set(found.passed)
+    assert set(found.failed) == asked - set(found.passed)
 
 
 def test_the_command(tmp_path):
@@ -130,6 +131,82 @@ def test_the_command(tmp_path):
     assert (tmp_path / "grades.csv").read_text().splitlines()[1] == "ada.py,kl,1,,"
 
 
+BY_NAME = RIGHT.replace("from vae_lib import check", "from vae_lib.check import kl as judge, scale as scale_check")
+BY_NAME = BY_NAME.replace("check.kl(", "judge(").replace("check.scale(", "scale_check(")
+STRANGE = {
+    "by_name.py": (BY_NAME, ["kl", "scale"], {}, ""),
+    "same_name.py": (
+        RIGHT.replace("from vae_lib import check\n", "from vae_lib.check import kl, scale\n")
+        .replace("def kl", "def mine").replace("def scale", "def halve")
+        .replace("check.kl(kl)", "kl(mine)").replace("check.scale(scale)", "scale(halve)"),
+        ["kl", "scale"], {}, "",
+    ),
+    "helpers.py": (
+        RIGHT + "def kl(history): ...\nfrom random import sample\ndef loss(): ...\n", ["kl", "scale"], {}, "",
+    ),
+    "comment.py": (RIGHT + "# check.iwae(iwae) comes next week\n", ["kl", "scale"], {}, ""),
+    "given.py": (
+        "from vae_lib import check, losses\ncheck.kl(losses.gaussian_kl)\n", ["kl"], {},
+        "kl was given a function of vae_lib",
+    ),
+    "beside.py": ("import by_name\n" + RIGHT, ["kl", "scale"], {}, ""),
+    "shell.py": ("get_ipython().run_line_magic('matplotlib', 'inline')\n" + RIGHT, ["kl", "scale"], {}, ""),
+    "nothing.PY": ("", [], {}, "holds no exercise"),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+def test_strange_answers(tmp_path):
+    for name, (text, *_) in STRANGE.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "overwritten.ipynb").write_text(json.dumps({"cells": [
+        {"cell_type": "code", "source": "from vae_lib import check\nimport numpy as np"},
+        {"cell_type": "code", "source": "check = 3"},
+        {"cell_type": "code", "source": RIGHT[RIGHT.index("def kl") :]},
+    ]}))  # fmt: skip
+    grades = {found.name: found for found in classroom.grade(tmp_path, seconds=200, jobs=2)}
+    for name, (_, passed, failed, remark) in STRANGE.items():
+        assert (sorted(grades[name].passed), grades[name].failed, grades[name].remark) == (passed, failed, remark), name
+    found = grades["overwritten.ipynb"]
+    assert sorted(found.passed) == ["kl", "scale"]
+    assert found.remark == "cell 2: it gives the name check to something else"
+
+
+def test_the_exercises_of_a_notebook_count(tmp_path):
+    """However many a file keeps of them."""
+    (tmp_path / "asked.py").write_text(RIGHT + "check.iwae(None)\n")
+    (tmp_path / "answers").mkdir()
+    (tmp_path / "answers" / "few.py").write_text(RIGHT.replace("check.scale(scale)", "check.axis(None)"))
+    (tmp_path / "answers" / "none.ipynb").write_text("{")
+    few, none = classroom.grade(tmp_path / "answers", against=tmp_path / "asked.py")
+    assert (few.passed, few.failed) == (("kl", "scale"), {"iwae": "not reached"})
+    assert (none.passed, sorted(none.failed)) == ((), ["iwae", "kl", "scale"])
+    for name, reason in (("answers", "is no file"), ("nothing.py", "holds no exercise")):
+        (tmp_path / "nothing.py").write_text("")
+        with pytest.raises(UserError, match=reason):
+            classroom.grade(tmp_path / "answers", against=tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("csv", "reason"),
+    [("answers/one.py", "looks like an answer"), ("answers", "is a folder"), ("none/g.csv", "is no folder"),
+     ("/proc/g.csv", "cannot be written")],
+)  # fmt: skip
+def test_where_grades_cannot_go_is_said_before_the_grading(tmp_path, monkeypatch, capsys, csv, reason):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "answers").mkdir()
+    (tmp_path / "answers" / "one.py").write_text("while True: pass\n")
+    assert exit_status(main, ["check", "answers", "--csv", csv]) == 2
+    assert reason in capsys.readouterr().err
+    assert (tmp_path / "answers" / "one.py").read_text() == "while True: pass\n"
+
+
+def test_what_is_left_out_is_said(tmp_path):
+    for name in ("one.py", "late.zip", ".hidden"):
+        (tmp_path / name).write_text("")
+    assert classroom.left_out(tmp_path) == ["late.zip"]
+
+
 @pytest.mark.parametrize(("make", "reason"), [(lambda p: p / "none", "is no folder"), (lambda p: p, "holds no file")])
 def test_what_is_no_folder_of_answers(tmp_path, make, reason):
     with pytest.raises(UserError, match=reason):
@@ -139,10 +216,11 @@ def test_what_is_no_folder_of_answers(tmp_path, make, reason):
 def test_what_an_answer_is_run_with(tmp_path, monkeypatch):
     """The same in this process: cells in order, magics that do nothing, other languages left out."""
     monkeypatch.setattr(classroom, "_limit_memory", lambda gigabytes: None)
-    cells = ["%%bash\nexit 1", "%matplotlib inline\n" + RIGHT, "1 / 0", "def kl(z_mean, z_log_var): ..."]
+    later = "def kl(z_mean, z_log_var): ...  # which takes nothing away"
+    cells = ["%%bash\nexit 1", "%matplotlib inline\ncheck?\n" + RIGHT, "1 / 0", later]
     book = {"cells": [{"cell_type": "code", "source": [cell]} for cell in cells]}
     (tmp_path / "answer.ipynb").write_text(json.dumps(book))
     classroom.run_answer(tmp_path / "answer.ipynb", tmp_path / "results", 4.0)
     verdicts, errors = classroom._read(tmp_path / "results")
-    assert {name: passed for name, (passed, _) in verdicts.items()} == {"kl": False, "scale": True}  # the last counts
+    assert {name: passed for name, (passed, _) in verdicts.items()} == {"kl": True, "scale": True}
     assert errors == ["cell 3: it fails with ZeroDivisionError: division by zero"]

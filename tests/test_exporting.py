@@ -9,8 +9,10 @@ import pytest
 from tests.conftest import run_python
 from vae_lib import VAE, load_data, load_run, train
 from vae_lib.backend import keras, tf
+from vae_lib.config import RunConfig
 from vae_lib.errors import UserError
 from vae_lib.exporting import plain, write_keras, write_onnx, write_saved_model
+from vae_lib.runs.lifecycle import train_run
 from vae_lib.tensorboard import Board, TensorBoard
 
 GREY = {"likelihood": "discretized_logistic", "image_shape": (32, 32, 3)}
@@ -154,5 +156,23 @@ def test_training_from_the_command_line_in_tensorboard(tmp_path):
 
 def test_a_board_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write to"):
+    with pytest.raises(UserError, match="is a file"):
         Board(tmp_path / "file" / "board", np.zeros([1, 28, 28, 1], np.uint8))
+
+
+@pytest.mark.parametrize(("board", "reason"), [("file", "is a file"), ("run", "own folder"), ("run.partial/b", "own")])
+def test_a_board_that_cannot_be_leaves_no_run_behind(tmp_path, sample, board, reason):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=reason):
+        train_run(RunConfig.from_flat(latent_dim=2), sample, tmp_path / "run", tensorboard=tmp_path / board)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(("write", "name", "beside"), [
+    (write_keras, "m.keras", "m_decoder.keras"), (write_onnx, "m.onnx", "m_encoder.onnx"),
+])  # fmt: skip
+def test_of_two_files_none_is_written_where_one_cannot_be(tmp_path, write, name, beside):
+    (tmp_path / beside).mkdir()
+    with pytest.raises(UserError, match="it is a folder"):
+        write(VAE(2, num_filters=4, hidden_units=8), tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == [beside]

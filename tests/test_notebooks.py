@@ -102,6 +102,8 @@ def test_handouts_for_students_have_no_solution_and_those_for_teachers_show_them
     assert all(cell["outputs"] == [] for cell in tagged(student, "exercise"))
     assert len(tagged(teacher, "solution")) == number
     assert all(set(cell["metadata"]) == {"tags"} for cell in tagged(teacher, "solution"))
+    told = " ".join("".join(cell.source for cell in nbformat.read(student, as_version=4).cells).split())
+    assert not re.search("<summary>Solution|solution follows|solution is folded|run the solution", told)
     for written in (student, teacher):
         book = nbformat.read(written, as_version=4)
         nbformat.validate(book)

@@ -25,11 +25,20 @@ def tags(cell: nbformat.NotebookNode) -> list[str]:
     return list(cell.metadata.get("tags", []))
 
 
+# What is said of solutions, and solutions in a text, which students do not get.
+SOLUTIONS = re.compile(
+    r" A solution follows each exercise[^.]*\.| A solution\s+is folded\s+away below\..*?skip the exercise\."
+    r"|\n\n<details><summary>Solution</summary>.*?</details>",
+    re.S,
+)
+
+
 def for_students(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """A copy without solutions, in which no exercise has been tried yet."""
     result = copy.deepcopy(notebook)
     result.cells = [cell for cell in result.cells if "solution" not in tags(cell)]
     for cell in result.cells:
+        cell.source = SOLUTIONS.sub("", cell.source)
         if "exercise" in tags(cell):
             cell.outputs, cell.execution_count = [], None
     return result

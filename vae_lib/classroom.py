@@ -6,6 +6,7 @@ with your rights: grade it where that does no harm.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import csv
 import io
@@ -26,8 +27,7 @@ from vae_lib.errors import UserError, one_line
 
 RUNNING: set[subprocess.Popen[bytes]] = set()
 SUFFIXES = (".py", ".ipynb")
-CALL = re.compile(r"\bcheck\.([a-z]\w*)\(")
-MAGIC = re.compile(r"^(\s*)[%!].*", re.MULTILINE)  # a line that only a notebook understands
+MAGIC = re.compile(r"^(\s*)(?:[%!?].*|[\w.]+\?+[ \t]*)$", re.MULTILINE)  # a line that only a notebook understands
 
 
 class Grade(NamedTuple):
@@ -54,18 +54,28 @@ def find_answers(folder: Path) -> list[Path]:
         return [folder]
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder, and no file that ends in {' or '.join(SUFFIXES)}.")
-    files = sorted(path for path in folder.rglob("*") if path.suffix in SUFFIXES and path.is_file())
-    files = [path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    files = [path for path in _files(folder) if path.suffix.lower() in SUFFIXES]
     if not files:
         raise UserError(f"{folder} holds no file that ends in {' or '.join(SUFFIXES)}.")
     return files
+
+
+def left_out(folder: Path) -> list[str]:
+    """The names of those files in a folder that are no answers, an archive for example."""
+    return [path.relative_to(folder).as_posix() for path in _files(folder) if path.suffix.lower() not in SUFFIXES]
+
+
+def _files(folder: Path) -> list[Path]:
+    """All files, but for hidden ones and those in hidden folders."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
 
 
 def code_of(file: Path) -> list[str]:
     """The cells of a notebook, or a Python file as the only one; raises `UserError` for what is neither."""
     try:
         text = file.read_text("utf-8-sig")  # some editors begin with a mark
-        if file.suffix == ".py":
+        if file.suffix.lower() == ".py":
             return [text]
         cells = json.loads(text)["cells"]
         return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
@@ -73,18 +83,56 @@ def code_of(file: Path) -> list[str]:
         raise UserError(f"it cannot be read ({type(error).__name__}).") from None
 
 
+def asked_in(cells: Sequence[str]) -> list[str]:
+    """The exercises that code calls as ``check.NAME(...)``, or by a name imported from ``vae_lib.check``, in order."""
+    from vae_lib import check
+
+    called, imported = list[str](), dict[str, str]()
+    for cell in cells:
+        try:
+            tree = ast.parse(MAGIC.sub(r"\1pass", cell))
+        except (SyntaxError, ValueError, RecursionError):
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module == "vae_lib.check":
+                imported |= {alias.asname or alias.name: alias.name for alias in node.names}
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                called.append(imported.get(node.func.id, ""))
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                of_check = isinstance(node.func.value, ast.Name) and node.func.value.id == "check"
+                called.append(node.func.attr if of_check else "")
+    return list(dict.fromkeys(name for name in called if name in check.__all__ and name.islower()))
+
+
 def grade(
-    folder: Path, *, seconds: float = 600.0, gigabytes: float = 4.0, jobs: int = 1, tell: Callable[[Grade], object] = id
+    folder: Path,
+    *,
+    against: Path | None = None,
+    seconds: float = 600.0,
+    gigabytes: float = 4.0,
+    jobs: int = 1,
+    tell: Callable[[Grade], object] = id,
 ) -> list[Grade]:
     """The grades of all files in a folder, in their order; ``tell`` is called with each.
 
-    A file is stopped after so many ``seconds``, and gets no more than so many ``gigabytes`` where the system can limit
+    Each is graded by the exercises of the notebook or Python file ``against``, or else by those that it holds itself.
+    It is stopped after so many ``seconds``, and gets no more than so many ``gigabytes`` where the system can limit
     that. ``jobs`` files run at a time. Raises `UserError`.
     """
-    files, grades = find_answers(folder), list[Grade]()
+    files, grades, exercises = find_answers(folder), list[Grade](), None
+    if against is not None:
+        if against.suffix.lower() not in SUFFIXES or not against.is_file():
+            raise UserError(f"{against} is no file that ends in {' or '.join(SUFFIXES)}.")
+        exercises = asked_in(code_of(against))
+        if not exercises:
+            raise UserError(f"{against} holds no exercise.")
     root = folder if folder.is_dir() else folder.parent
+
+    def graded(file: Path) -> Grade:
+        return _grade(file, one_line(file.relative_to(root).as_posix()), exercises, seconds, gigabytes)
+
     with ThreadPoolExecutor(jobs) as pool, _ending_all(pool):
-        for found in pool.map(lambda f: _grade(f, one_line(f.relative_to(root).as_posix()), seconds, gigabytes), files):
+        for found in pool.map(graded, files):
             tell(found)
             grades.append(found)
     return grades
@@ -102,14 +150,16 @@ def _ending_all(pool: ThreadPoolExecutor) -> Iterator[None]:
         raise
 
 
-def _grade(file: Path, name: str, seconds: float, gigabytes: float) -> Grade:
+def _grade(file: Path, name: str, exercises: list[str] | None, seconds: float, gigabytes: float) -> Grade:
     try:
-        asked = list(dict.fromkeys(CALL.findall("\n".join(code_of(file)))))
+        cells = code_of(file)
+        asked = asked_in(cells) if exercises is None else exercises
     except UserError as error:
-        return Grade(name, (), {}, str(error))
+        return Grade(name, (), dict.fromkeys(exercises or [], "not reached"), str(error))
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
         results = Path(place, "results.jsonl")
         command = [sys.executable, "-m", "vae_lib.classroom", os.path.abspath(file), str(results), str(gigabytes)]
+        command += asked
         # A session of its own, so that what the answer has started ends with it.
         process = subprocess.Popen(
             command, cwd=place, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -127,7 +177,11 @@ def _grade(file: Path, name: str, seconds: float, gigabytes: float) -> Grade:
         verdicts, errors = _read(results)
     if errors and not remark:
         remark = errors[0]
-    said = dict.fromkeys(asked, "not reached") | {exercise: message for exercise, (_, message) in verdicts.items()}
+    said = dict.fromkeys(asked, "not reached") | {
+        exercise: message for exercise, (_, message) in verdicts.items() if exercises is None or exercise in exercises
+    }
+    if not said and not remark:
+        remark = "holds no exercise"
     passed = tuple(exercise for exercise in said if exercise in verdicts and verdicts[exercise][0])
     failed = {exercise: message for exercise, message in said.items() if exercise not in passed}
     return Grade(name, passed, failed, remark)
@@ -136,7 +190,8 @@ def _grade(file: Path, name: str, seconds: float, gigabytes: float) -> Grade:
 def _why(status: int) -> str:
     if status < 0:
         with contextlib.suppress(ValueError):
-            return f"ended by {signal.Signals(-status).name}"
+            name = signal.Signals(-status).name
+            return f"ended by {name}" + (", perhaps for want of memory" if name in ("SIGABRT", "SIGKILL") else "")
     return f"ended with status {status}"
 
 
@@ -211,27 +266,31 @@ def _recorded(write: Callable[[dict[str, Any]], None]) -> Iterator[None]:
     """Write down what each exercise says when it is called, by whatever name it was imported."""
     from vae_lib import check
 
-    def recording(exercise: Callable[..., Any]) -> Callable[..., Any]:
+    def recording(name: str, exercise: Callable[..., Any]) -> Callable[..., Any]:
         def judge(*answers: Any, **options: Any) -> Any:
+            if any(str(getattr(answer, "__module__", "")).startswith("vae_lib.") for answer in answers):
+                write({"error": f"{name} was given a function of vae_lib"})
             verdict = exercise(*answers, **options)
             write({"exercise": verdict.exercise, "passed": verdict.passed, "message": verdict.message})
             return verdict
 
+        judge.__wrapped__ = exercise  # type: ignore[attr-defined]
         return judge
 
     real = {name: getattr(check, name) for name in check.__all__ if name not in ("Exercise", "Verdict")}
     for name, exercise in real.items():
-        setattr(check, name, recording(exercise))
+        setattr(check, name, recording(name, exercise))
     yield
     for name, exercise in real.items():
         setattr(check, name, exercise)
 
 
-def run_answer(file: Path, results: Path, gigabytes: float) -> None:
+def run_answer(file: Path, results: Path, gigabytes: float, asked: Sequence[str] = ()) -> None:
     """Run the cells of an answer one after another, and write what the exercises say, a line of JSON each.
 
-    A cell that fails is written down too, and the next one runs. Functions that are called like an exercise are checked
-    at the end once more, so that a file need not check itself.
+    A cell that fails is written down too, and the next one runs. Of the exercises that are ``asked`` for, those that
+    did not pass are checked once more at the end by the functions of their names, so that a file need not check
+    itself; of all exercises, where none is asked for.
     """
     from vae_lib import check
     from vae_lib.check.grading import Exercise, failure
@@ -242,7 +301,9 @@ def run_answer(file: Path, results: Path, gigabytes: float) -> None:
         def write(row: dict[str, Any]) -> None:
             print(json.dumps(row), file=lines, flush=True)
 
-        names: dict[str, Any] = {"__name__": "__main__", "display": lambda *_: None}
+        sys.path.insert(0, str(file.parent))  # what lies beside it can be imported
+        names: dict[str, Any] = {"__name__": "__main__", "display": lambda *_: None, "get_ipython": _Shell}
+        has_check = False
         with _recorded(write):
             for number, cell in enumerate(code_of(file), 1):
                 where = file.name if file.suffix == ".py" else f"cell {number}"
@@ -250,11 +311,25 @@ def run_answer(file: Path, results: Path, gigabytes: float) -> None:
                     exec(_compiled(cell, f"<{where}>"), names)
                 except (Exception, SystemExit) as error:
                     write({"error": f"{where}: {failure(error)}"})
-        for name in check.__all__:
+                if has_check and names.get("check") is not check:
+                    write({"error": f"{where}: it gives the name check to something else"})
+                    names["check"] = check
+                has_check = names.get("check") is check
+        passed = {name for name, (is_right, _) in _read(results)[0].items() if is_right}
+        for name in asked or check.__all__:
             exercise, answer = getattr(check, name), names.get(name)
-            if isinstance(exercise, Exercise) and callable(answer) and answer is not exercise:
+            if not isinstance(exercise, Exercise) or not callable(answer) or name in passed:
+                continue
+            if getattr(answer, "__wrapped__", answer) is not exercise:
                 verdict = exercise(answer)
                 write({"exercise": name, "passed": verdict.passed, "message": verdict.message})
+
+
+class _Shell:
+    """What ``get_ipython()`` gives where there is no notebook: everything can be called, and nothing happens."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *arguments, **options: None
 
 
 def _compiled(cell: str, where: str) -> Any:
@@ -274,7 +349,7 @@ def _compiled(cell: str, where: str) -> Any:
 
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who grades ends this by killing it
-    run_answer(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]))
+    run_answer(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]), sys.argv[4:])
     os._exit(0)  # whatever threads the answer has left
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from vae_lib.backend import keras, tf
@@ -58,9 +58,7 @@ def write_keras(model: VAE, path: str | os.PathLike[str]) -> tuple[Path, Path]:
     if whole.suffix != ".keras":
         raise UserError(f"a Keras model's file ends in .keras, not {whole.suffix or 'nothing'!r}: {whole}.")
     decoder = whole.with_name(f"{whole.stem}_decoder.keras")
-    check_model(model)
-    for made, place in ((model, whole), (plain(model.decoder), decoder)):
-        _written(made.save, place, ".keras")
+    _written({whole: check_model(model).save, decoder: plain(model.decoder).save})
     return whole, decoder
 
 
@@ -79,7 +77,7 @@ def write_saved_model(model: VAE, path: str | os.PathLike[str]) -> Path:
     if config.inference == "encoder":
         images = tf.TensorSpec([None, *config.image_shape], tf.float32)
         archive.add_endpoint("encode", lambda x: model.encode(x)._asdict(), [images])
-    _written(lambda target: archive.write_out(str(target), verbose=False), folder)
+    _written({folder: lambda target: archive.write_out(str(target), verbose=False)})
     return folder
 
 
@@ -98,33 +96,37 @@ def write_onnx(model: VAE, path: str | os.PathLike[str]) -> list[Path]:
     except ImportError:
         raise UserError("ONNX files need one more package: pip install tf2onnx.") from None
 
-    def convert(function: Callable[[tf.Tensor], dict[str, tf.Tensor]], spec: tf.TensorSpec, out: Path) -> Path:
+    def convert(function: Callable[[tf.Tensor], dict[str, tf.Tensor]], spec: tf.TensorSpec) -> Callable[[Path], object]:
         compiled = tf.function(function, input_signature=[spec])
-        _written(
-            lambda staging: tf2onnx.convert.from_function(compiled, [spec], output_path=str(staging)), out, ".onnx"
-        )
-        return out
+        return lambda staging: tf2onnx.convert.from_function(compiled, [spec], output_path=str(staging))
 
     codes = tf.TensorSpec([None, config.latent_dim], tf.float32, name="z")
-    made = [convert(lambda z: {"image": model.decode(z)}, codes, place)]
+    writes = {place: convert(lambda z: {"image": model.decode(z)}, codes)}
     if config.inference == "encoder":
         images = tf.TensorSpec([None, *config.image_shape], tf.float32, name="x")
         beside = place.with_name(f"{place.stem}_encoder.onnx")
-        made.append(convert(lambda x: model.encode(x)._asdict(), images, beside))
-    return made
+        writes[beside] = convert(lambda x: model.encode(x)._asdict(), images)
+    _written(writes)
+    return list(writes)
 
 
-def _written(write: Callable[[Path], object], place: Path, ending: str = "") -> None:
-    """Let ``write`` fill a name in a new folder beside ``place``, and rename it once it is complete."""
+def _written(writes: Mapping[Path, Callable[[Path], object]]) -> None:
+    """Let functions fill names in a new folder beside the files' places, and rename all once all are complete."""
+    first = next(iter(writes))
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write {place}: {error.strerror}.") from None
+        first.parent.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        raise UserError(f"cannot write {first}: {first.parent} is no folder.") from None
+    for place in writes:
+        if place.is_dir():
+            raise UserError(f"cannot write {place}: it is a folder.")
     try:
-        with tempfile.TemporaryDirectory(prefix=".part-", dir=place.parent) as folder:
-            staging = Path(folder, f"part{ending}")
-            write(staging)
-            staging.replace(place)
+        with tempfile.TemporaryDirectory(prefix=".part-", dir=first.parent) as folder:
+            staged = {place: Path(folder, place.name) for place in writes}
+            for place, write in writes.items():
+                write(staged[place])
+            for place, staging in staged.items():
+                staging.replace(place)
     except (OSError, tf.errors.OpError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise Fault(f"cannot write {place}: {reason}.") from None
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0].split("; ")[-1].split(" [Op:")[0]
+        raise Fault(f"cannot write {first}: {reason}.") from None

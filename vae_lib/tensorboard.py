@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,17 @@ TILES = 20  # along a side of the plane
 RESTORED = 20  # images beside their reconstructions
 
 
+def board_folder(folder: str | os.PathLike[str]) -> Path:
+    """The path of a folder for TensorBoard, which may be new. Raises `UserError` where there cannot be one."""
+    path = user_path(folder, "TensorBoard's folder")
+    place = next(p for p in (path, *path.absolute().parents) if os.path.lexists(p))
+    if not place.is_dir():
+        raise UserError(f"{place} is a file, so {path} cannot be TensorBoard's folder.")
+    if not os.access(place, os.W_OK):
+        raise UserError(f"cannot write to {place}, so {path} cannot be TensorBoard's folder.")
+    return path
+
+
 class Board:
     """An event file in ``folder`` that grows with each epoch of a training.
 
@@ -32,7 +44,7 @@ class Board:
     """
 
     def __init__(self, folder: str | os.PathLike[str], images: np.ndarray) -> None:
-        path = user_path(folder, "TensorBoard's folder")
+        path = board_folder(folder)
         self._images = np.asarray(images[:RESTORED])
         try:
             path.mkdir(parents=True, exist_ok=True)

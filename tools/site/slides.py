@@ -2,8 +2,8 @@
 
 A cell tagged 'slide' becomes a slide. Of a text it shows a heading with the lists and formulas below it, or the
 question that begins with "Predict"; of code the picture that the notebook is stored with, under the heading of its
-section, and the sentence after it as a caption. `python -m tools.site.slides --tag` tags the cells that make a lecture;
-change the tags as you like.
+section, and the sentence after it as a caption, or where there is no picture the code itself. `python -m
+tools.site.slides --tag` tags the cells that make a lecture; change the tags as you like.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from tools.site.stage import ICON
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
 TAG = "slide"
+SERIES = "Variational auto-encoders in TensorFlow"
 CONF = """project = "Slides: variational auto-encoders in TensorFlow"
 extensions = ["myst_parser", "sphinx_revealjs", "sphinx.ext.mathjax"]
 mathjax_path = "../../_static/mathjax/tex-chtml.js"  # that of the site around it
@@ -29,7 +30,8 @@ myst_enable_extensions = ["dollarmath", "amsmath"]
 revealjs_style_theme = "white"
 revealjs_static_path = ["slides.css"]
 revealjs_css_files = ["slides.css"]
-revealjs_script_conf = {"hash": True, "center": False, "width": 1280, "height": 720, "margin": 0.04, "controls": True}
+revealjs_script_conf = {"hash": True, "center": False, "width": 1280, "height": 720, "margin": 0.04, "controls": True,
+                       "slideNumber": "c/t", "transition": "none"}
 html_static_path = ["slides.css"]
 html_copy_source = False
 html_favicon = "favicon.svg"
@@ -38,7 +40,10 @@ STYLE = """.reveal { font-size: 30px }
 .reveal h1 { font-size: 2em; text-transform: none }
 .reveal h2, .reveal h3 { font-size: 1.35em; text-transform: none; margin-bottom: 0.4em }
 .reveal .slides section { text-align: left }
-.reveal img { display: block; margin: 0 auto; max-height: 500px; max-width: 100% }
+.reveal img { display: block; margin: 0 auto; width: 100%; max-height: 500px; object-fit: contain }
+.reveal blockquote { font-size: 40px; font-style: normal; width: 100%; margin: 1em 0; padding: 0; box-shadow: none }
+.reveal pre { font-size: 20px; width: 100%; box-shadow: none }
+.reveal pre code { max-height: none }
 .reveal p { margin: 0.4em 0; line-height: 1.3 }
 .reveal li { margin-bottom: 0.35em; line-height: 1.3 }
 """
@@ -74,7 +79,7 @@ def without_links(text: str) -> str:
 def first_sentence(text: str) -> str:
     """The first sentence of a text's first paragraph, or nothing where it begins with anything but prose."""
     paragraph = " ".join(text.split("\n\n")[0].split())
-    if re.match(r"[#*|<(>\-!]|\d+\.", paragraph):
+    if re.match(r"[#*|<(>\-!]|\d+\.", paragraph) or len(paragraph.split()) < 3:
         return ""
     match = re.match(r".+?[.!?](?=\s+[A-Z`$\"]|$)", paragraph)
     return match.group() if match else paragraph.removesuffix(":") + "."
@@ -85,12 +90,13 @@ def of_text(source: str, section: str) -> list[str]:
     question = re.search(r"^\*\*Predict:\*\*(.+?)(?=\n\n|\Z)", source, re.M | re.S)
     if question:
         words = question.group(1).strip()
-        return ["", "### Predict", "", words[0].upper() + words[1:]]
-    heading = re.search(r"^# .+$", source, re.M) or re.search(r"^## .+$", source, re.M)
+        return ["", f"## {section}", "", "**Predict**", "", "> " + (words[0].upper() + words[1:]).replace("\n", "\n> ")]
+    headings = ("# .+", "## What to remember", "## .+")
+    heading = next(filter(None, (re.search(rf"^{found}$", source, re.M) for found in headings)), None)
     text = source[heading.end() :].split("\n## ")[0] if heading else source
     blocks = re.finditer(r"^[-*] .+?(?=\n\n|\Z)|\$\$.+?\$\$", text, re.M | re.S)
     shown = [re.sub(r"[,.]\$\$$", "$$", block.group()) for block in blocks]
-    title = heading.group().replace("## ", "### ") if heading else f"### {section}"
+    title = heading.group() if heading else f"## {section}"
     return ["", title, "", *(line for block in shown for line in (block, ""))]
 
 
@@ -105,14 +111,20 @@ def deck(path: Path, out: Path) -> None:
             if is_slide(cell):
                 lines += [without_links(line) for line in of_text(cell.source, section)]
             section = found[-1] if found else section
+        elif is_slide(cell) and picture(cell) is None:
+            code = cell.source.split("\n\n\ncheck.")[0]
+            if lines[-1:] == ["```"] and f"## {section}" in lines[-40:]:  # short functions share a slide
+                lines[-1:] = ["", "", code, "```"]
+            else:
+                lines += ["", f"## {section}", "", "```python", code, "```"]
         elif is_slide(cell) and (shown := picture(cell)):
             name = f"{path.stem}_{i}.png"
             (out / name).write_bytes(shown[0])
-            lines += ["", f"### {section}", "", f"![{re.sub(r'[][]', '', shown[1])}]({name})"]
+            lines += ["", f"## {section}", "", f"![{re.sub(r'[][]', '', shown[1])}]({name})"]
             after = cells[i + 1].source if i + 1 < len(cells) and cells[i + 1].cell_type == "markdown" else ""
             lines += ["", without_links(first_sentence(after))]
     first = next(i for i, line in enumerate(lines) if line.startswith("# "))
-    lines.insert(first + 1, "\n## What it is about")  # a title needs a section to stand in
+    lines.insert(first + 1, f"\n{SERIES} - [all slides](index.md)\n\n## This notebook shows")
     (out / f"{path.stem}.md").write_text("\n".join(lines) + "\n", "utf-8")
 
 
@@ -141,7 +153,7 @@ def main() -> None:
     for path in NOTEBOOKS:
         deck(path, out)
     names = "\n".join(path.stem for path in NOTEBOOKS)
-    (out / "index.md").write_text(f"# Slides\n\n```{{toctree}}\n{names}\n```\n", "utf-8")
+    (out / "index.md").write_text(f"# Slides\n\n```{{toctree}}\n:maxdepth: 1\n\n{names}\n```\n", "utf-8")
 
 
 if __name__ == "__main__":

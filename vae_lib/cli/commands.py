@@ -13,6 +13,7 @@ import os
 import shlex
 import signal
 import sys
+import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ from typing import Any
 from vae_lib.cli.flags import main_parser, resuming_parser, training_parser
 from vae_lib.cli.streams import forgiving_streams
 from vae_lib.config import DATASETS, RunConfig, is_dataset
-from vae_lib.errors import UserError, notice, one_line
+from vae_lib.errors import Fault, UserError, notice, one_line
 
 INTERRUPTED = 130
 EXAMPLES = 20  # test images in an exported page
@@ -415,14 +416,30 @@ def _check(args: argparse.Namespace) -> None:
         if not 0 < value < 1e6:
             raise UserError(f"{flag} must be above 0 and below 1,000,000, not {value:g}.")
     out = None if args.csv is None else user_path(args.csv, "--csv")
-    if out is not None and not out.parent.is_dir():
-        raise UserError(f"{out.parent} is no folder: --csv {out} cannot be written.")
+    folder = user_path(args.folder, "the folder")
+    if out is not None:
+        if not out.parent.is_dir() or out.is_dir():
+            raise UserError(
+                f"{out if out.is_dir() else out.parent} is {'a' if out.is_dir() else 'no'} folder: --csv "
+                "needs the name of a file in one that is there."
+            )
+        if out.suffix.lower() in classroom.SUFFIXES:
+            raise UserError(f"--csv {out} looks like an answer: give another name.")
+        try:
+            with tempfile.TemporaryFile(dir=out.parent):
+                pass
+        except OSError as error:
+            raise UserError(f"--csv {out} cannot be written: {error.strerror}.") from None
+    if folder.is_dir() and (others := classroom.left_out(folder)):
+        shown = ", ".join(map(one_line, others[:10])) + (f" and {len(others) - 10} more" if len(others) > 10 else "")
+        print(f"left out: {shown}", file=sys.stderr)
 
     def tell(found: classroom.Grade) -> None:
         print(f"{found.name}: {len(found.passed)} of {found.total} {found.remark}".rstrip(), file=sys.stderr)
 
     grades = classroom.grade(
-        user_path(args.folder, "the folder"),
+        folder,
+        against=None if args.against is None else user_path(args.against, "--against"),
         seconds=args.seconds,
         gigabytes=args.gigabytes,
         jobs=_count("--jobs", args.jobs),
@@ -430,7 +447,10 @@ def _check(args: argparse.Namespace) -> None:
     )
     print(classroom.table(grades))
     if out is not None:
-        write_atomically(out, classroom.as_csv(grades).encode())
+        try:
+            write_atomically(out, classroom.as_csv(grades).encode())
+        except OSError as error:
+            raise Fault(f"cannot write {out}: {error.strerror}.") from None
 
 
 def _count(flag: str, value: int) -> int:

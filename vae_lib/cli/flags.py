@@ -202,6 +202,7 @@ def main_parser(commands: Mapping[str, Command], prog: str) -> Parser:
     )
     check.add_argument("folder", help="a folder of answers, or one file")
     limits: list[Row] = [
+        ("--against", str, None, "FILE", "the notebook whose exercises count (default: those that each file holds)"),
         ("--seconds", float, 600.0, "S", "how long each may take"),
         ("--gigabytes", float, 4.0, "GB", "how much memory each may take, on Linux"),
         ("--jobs", int, 1, "N", "how many run at a time"),

@@ -89,6 +89,7 @@ def train_run(
     config = RunConfig(model, config.training, store.described(data, config.data))
     limits.check(config, len(data.train_images))
     check_replicas(config.training.batch_size, strategy)
+    _check_board(tensorboard, places.partial_path(config, out))
     state = State(command=command)
     if not is_chief(strategy):  # the chief writes; this worker only needs to know where
         return _complete(
@@ -126,9 +127,22 @@ def resume_run(
             f"({config.data.name or 'images of your own'}): it can only go on with the same ones."
         )
     check_replicas(config.training.batch_size, strategy)
+    _check_board(tensorboard, folder)
     with locked(folder) if is_chief(strategy) else contextlib.nullcontext():
         state = checkpoints.load(folder) or State()
         return _complete(folder, config, data, state, report, after_epoch, tensorboard, strategy)
+
+
+def _check_board(folder: str | os.PathLike[str] | None, partial: Path) -> None:
+    """Refuse a folder for TensorBoard that cannot be, or that would lie in the run's own, before anything is made."""
+    if folder is None:
+        return
+    from vae_lib.tensorboard import board_folder
+
+    path = board_folder(folder).resolve()
+    own = [partial.resolve(), places.final_path(partial).resolve()]
+    if any(path == one or one in path.parents for one in own):
+        raise UserError(f"{folder} is the run's own folder: give TensorBoard another one.")
 
 
 @contextlib.contextmanager
