@@ -133,9 +133,10 @@ def scale_page(found: dict[str, Any]) -> str:
         "# To ten million images and a thousand workers",
         "",
         "Computed by `python -m benchmarks.cost` from what it measured ([COST.md](../benchmarks/COST.md)) on "
-        f"{found['machine']}; nothing on this page was run at these sizes. The network is the default one: "
-        f"{weights:,} weights, {rate:,.0f} images/s on one such machine with random images, so that a step of "
-        f"50 images takes {1000 * step:.1f} ms. [RESULTS.md](../benchmarks/RESULTS.md) has the speed on digits.",
+        f"{found['machine']}, on {found['date']}; nothing on this page was run at these sizes. The network is the "
+        f"default one: {weights:,} weights, {rate:,.0f} images/s on one such machine with random images, so "
+        f"that a step of 50 images takes {1000 * step:.1f} ms. [RESULTS.md](../benchmarks/RESULTS.md) has the speed on "
+        "digits, of another day, so that the two are not to be compared.",
         "",
         "## Seconds for an epoch",
         "",
@@ -167,7 +168,8 @@ def scale_page(found: dict[str, Any]) -> str:
         "## What else grows",
         "",
         f"- A checkpoint holds the weights and Adam's two moments: {12 * weights / 1e6:.1f} MB, written by the first "
-        "worker only. It does not depend on the number of images.",
+        "worker only. To it come the losses of the epoch under way, 8 bytes a step, and with `--patience` the best "
+        "weights.",
         "- Every worker draws the order of the whole epoch, so that all agree without a message: 16 bytes an image, "
         f"{16 * SETS[-1] / 1e6:,.0f} MB for {SETS[-1]:,}.",
         "- Images are read from a memory-mapped file that every worker must see: its own copy, or a shared disk.",
@@ -185,12 +187,17 @@ def scale_page(found: dict[str, Any]) -> str:
 
 
 def cost_page(found: dict[str, Any]) -> str:
+    same = [found["curves"][name][str(STANDARD[name])]["rate"] for name in CURVES if name != "images"]
     lines = [
         "# How cost grows",
         "",
         "Written by `python -m benchmarks.cost`; do not edit. One setting changes at a time, the others are "
         f"{STANDARD['im_dim']} x {STANDARD['im_dim']} pixels, {STANDARD['num_filters']} filters, "
         f"{STANDARD['latent_dim']} latent dimensions, batch {STANDARD['batch_size']}; random images.",
+        "",
+        f"Each row is one process that trains for {SECONDS:.0f} seconds. The setting that the tables have in "
+        f"common came out between {min(same):,.0f} and {max(same):,.0f} images/s, so that smaller "
+        "differences mean nothing.",
         "",
         f"- date: {found['date']}",
         f"- machine: {found['machine']}",
