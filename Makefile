@@ -46,9 +46,9 @@ coverage:
 	$(MAKE) test COVERAGE="--cov --cov-report="
 	$(MAKE) test-slow COVERAGE="--cov --cov-append --cov-report=term-missing:skip-covered --cov-fail-under=95"
 
-# Trainings killed at random moments, full disks, several workers, fuzzing, real installations; two files at a time.
+# Trainings killed at random moments, full disks, several workers, fuzzing, real installations.
 torture: .venv/ready
-	$(BIN)/python -m pytest tests -m torture -n 2 --dist loadfile
+	$(BIN)/python -m pytest tests -m torture -s
 
 # A set larger than the memory, a class of thirty, and each notebook alone in an empty folder. Some fifteen minutes.
 large: .venv/ready

@@ -22,6 +22,7 @@ from vae_lib.runs.store import load_run
 TRAIN = [sys.executable, str(ROOT / "train_VAE.py")]
 SMALL = ["-l", "2", "--source", "sample", "--num-filters", "4", "--hidden-units", "16"]
 torture = pytest.mark.torture
+FAULTS = 30  # at random moments
 
 
 def train(*arguments, prefix=(), **options):
@@ -54,7 +55,7 @@ def own_file_system(size, options, script):
 
 
 @torture
-@pytest.mark.parametrize("size", ["4k", "40k", "120k", "200k", "280k"])
+@pytest.mark.parametrize("size", ["4k", "120k", "280k"])
 def test_a_full_disk(tmp_path, size):
     disk, kept = tmp_path / "disk", tmp_path / "kept"
     disk.mkdir()
@@ -88,7 +89,7 @@ def test_a_read_only_disk(tmp_path):
 
 
 @torture
-@pytest.mark.parametrize("limit", [200, 3_000, 60_000, 100_000])
+@pytest.mark.parametrize("limit", [200, 60_000])
 def test_files_that_must_not_grow(tmp_path, limit):
     def lower():
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
@@ -105,7 +106,7 @@ def test_files_that_must_not_grow(tmp_path, limit):
 
 
 @torture
-@pytest.mark.parametrize("limit", [8, 16, 32, 64])
+@pytest.mark.parametrize("limit", [16, 64])
 def test_out_of_file_handles(tmp_path, limit):
     """Below what Python and TensorFlow need to start, the interpreter itself may fail; a run is never half written."""
 
@@ -201,10 +202,12 @@ def test_eight_trainings_that_start_together(tmp_path):
 
 
 @torture
-def test_fifty_faults_at_random_moments(tmp_path):
+def test_faults_at_random_moments(tmp_path):
     """Kills and signals during training and saving: every run is complete or can be resumed, none is corrupt."""
     chance = random.Random(1)
-    plans = [(i, chance.choice(["KILL", "KILL", "TERM", "INT", "INT INT"]), chance.uniform(0, 1.5)) for i in range(50)]
+    plans = [
+        (i, chance.choice(["KILL", "KILL", "TERM", "INT", "INT INT"]), chance.uniform(0, 1.5)) for i in range(FAULTS)
+    ]
 
     def strike(plan):
         i, signals, wait = plan
@@ -223,20 +226,22 @@ def test_fifty_faults_at_random_moments(tmp_path):
 
     with ThreadPoolExecutor(2) as pool:
         ends = list(pool.map(strike, plans))
-    complete = [i for i in range(50) if (tmp_path / f"{i:02d}").exists()]
-    for i in range(50):
+    complete = [i for i in range(FAULTS) if (tmp_path / f"{i:02d}").exists()]
+    for i in range(FAULTS):
         if i in complete:
             load_run(tmp_path / f"{i:02d}")
         else:
             checkpoints.load(find_unfinished(tmp_path / f"{i:02d}"))
-    unfinished = [i for i in range(50) if i not in complete]
+    unfinished = [i for i in range(FAULTS) if i not in complete]
     for i in unfinished[::5]:
         resumes(tmp_path / f"{i:02d}")
     weights = {
         b"".join(w.tobytes() for w in load_run(tmp_path / f"{i:02d}").model.get_weights())
         for i in [*complete, *unfinished[::5]]
     }
-    print(f"\n50 faults: {len(complete)} runs complete, {len(unfinished)} resumable, {len(unfinished[::5])} resumed")
+    print(
+        f"\n{FAULTS} faults: {len(complete)} runs complete, {len(unfinished)} resumable, {len(unfinished[::5])} resumed"
+    )
     print({signals: sorted({status for s, status in ends if s == signals}) for signals in {s for s, _ in ends}})
     assert len(unfinished) >= 20
     assert len(weights) == 1
