@@ -115,8 +115,9 @@ def _written(writes: Mapping[Path, Callable[[Path], object]]) -> None:
     first = next(iter(writes))
     try:
         first.parent.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        raise UserError(f"cannot write {first}: {first.parent} is no folder.") from None
+    except OSError as error:
+        reason = f"{first.parent} is no folder" if isinstance(error, FileExistsError) else error.strerror
+        raise UserError(f"cannot write {first}: {reason}.") from None
     for place in writes:
         if place.is_dir():
             raise UserError(f"cannot write {place}: it is a folder.")
