@@ -212,7 +212,8 @@ def exact_log_px(model: VAE, x: np.ndarray, *, tolerance: float = 0.02, progress
             rows = np.flatnonzero(wanted[:, group].any(axis=1))
             return rows, _tile_quarters(plane, flat[rows], corners[group], side)
 
-        tiles, many = np.flatnonzero(wanted.any(axis=0)), max(1, DECODED_TOGETHER // side**2)
+        tiles = np.flatnonzero(wanted.any(axis=0))
+        many = max(1, min(DECODED_TOGETHER, DECODED_AT_ONCE // flat.shape[1]) // side**2)
         groups = np.split(tiles, range(many, len(tiles), many))
         for group, (rows, found) in zip(groups, parallel_map(refine, groups, progress=progress), strict=True):
             place = np.ix_(rows, group)
