@@ -50,13 +50,13 @@ coverage:
 torture: .venv/ready
 	$(BIN)/python -m pytest tests -m torture -s
 
-# A set larger than the memory, a class of thirty, and each notebook alone in an empty folder. Some fifteen minutes.
+# A set larger than the memory, a class of thirty, each notebook alone in an empty folder, all in JupyterLab. An hour.
 large: .venv/ready
 	$(BIN)/python -m pytest tests -m large -s
 
 # JupyterLab and the exported pages in a headless Chromium, which must be installed; screenshots in build/.
 test-browser: .venv/ready
-	$(BIN)/python -m pytest tests/browser -m browser -s
+	$(BIN)/python -m pytest tests/browser -m "browser and not large" -s
 
 # Everything in benchmarks/RESULTS.md; prepares .venv-bench with the peers.
 bench: .venv-bench/ready

@@ -125,7 +125,14 @@ def _warned(notebook):
     return ["".join(o["text"]) for o in outputs if o.get("name") == "stderr"]
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def _has_widgets(path):
+    return "widget-view+json" in path.read_text()
+
+
+@pytest.mark.parametrize(
+    "path",  # what has no widgets, nbval executes as well: make large
+    [pytest.param(p, marks=() if _has_widgets(p) else pytest.mark.large, id=p.stem) for p in NOTEBOOKS],
+)
 def test_run_all(browser, lab, screenshots, path):
     page, notebook = run_all(browser, lab, path.name)
     wide = page.viewport_size["width"]
