@@ -27,7 +27,7 @@ HEAD = """# Bad input, and what answers it
 
 Every line below was typed in an empty folder, and every damage was done to a copy of a run. Each gets one sentence on
 stderr and exit status 2; the folder is the same before and after. `make catalogue` writes this page, and the tests compare
-each sentence with it. Beyond the table, `make torture` tries full, read-only and limited disks, signals at thirty random
+each sentence with it. Beyond the table, `make torture` tries full, read-only and limited disks, signals at fifty random
 moments, a folder that is removed while training, eight trainings that start together, 5,000 random command lines and
 20,000 randomly damaged runs; `python -m tests.faults.fuzz` fuzzes the loader guided by coverage, with atheris.
 

@@ -22,7 +22,7 @@ from vae_lib.runs.store import load_run
 TRAIN = [sys.executable, str(ROOT / "train_VAE.py")]
 SMALL = ["-l", "2", "--source", "sample", "--num-filters", "4", "--hidden-units", "16"]
 torture = pytest.mark.torture
-FAULTS = 30  # at random moments
+FAULTS = 50  # at random moments
 
 
 def train(*arguments, prefix=(), **options):
@@ -55,7 +55,7 @@ def own_file_system(size, options, script):
 
 
 @torture
-@pytest.mark.parametrize("size", ["4k", "120k", "280k"])
+@pytest.mark.parametrize("size", ["4k", "40k", "120k", "200k", "280k"])
 def test_a_full_disk(tmp_path, size):
     disk, kept = tmp_path / "disk", tmp_path / "kept"
     disk.mkdir()
@@ -89,7 +89,7 @@ def test_a_read_only_disk(tmp_path):
 
 
 @torture
-@pytest.mark.parametrize("limit", [200, 60_000])
+@pytest.mark.parametrize("limit", [200, 3_000, 60_000, 100_000])
 def test_files_that_must_not_grow(tmp_path, limit):
     def lower():
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
@@ -106,7 +106,7 @@ def test_files_that_must_not_grow(tmp_path, limit):
 
 
 @torture
-@pytest.mark.parametrize("limit", [16, 64])
+@pytest.mark.parametrize("limit", [8, 16, 32, 64])
 def test_out_of_file_handles(tmp_path, limit):
     """Below what Python and TensorFlow need to start, the interpreter itself may fail; a run is never half written."""
 
