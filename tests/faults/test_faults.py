@@ -22,7 +22,6 @@ from vae_lib.runs.store import load_run
 TRAIN = [sys.executable, str(ROOT / "train_VAE.py")]
 SMALL = ["-l", "2", "--source", "sample", "--num-filters", "4", "--hidden-units", "16"]
 torture = pytest.mark.torture
-FAULTS = 50  # at random moments
 
 
 def train(*arguments, prefix=(), **options):
@@ -202,12 +201,10 @@ def test_eight_trainings_that_start_together(tmp_path):
 
 
 @torture
-def test_faults_at_random_moments(tmp_path):
+def test_fifty_faults_at_random_moments(tmp_path):
     """Kills and signals during training and saving: every run is complete or can be resumed, none is corrupt."""
     chance = random.Random(1)
-    plans = [
-        (i, chance.choice(["KILL", "KILL", "TERM", "INT", "INT INT"]), chance.uniform(0, 1.5)) for i in range(FAULTS)
-    ]
+    plans = [(i, chance.choice(["KILL", "KILL", "TERM", "INT", "INT INT"]), chance.uniform(0, 1.5)) for i in range(50)]
 
     def strike(plan):
         i, signals, wait = plan
@@ -226,22 +223,20 @@ def test_faults_at_random_moments(tmp_path):
 
     with ThreadPoolExecutor(2) as pool:
         ends = list(pool.map(strike, plans))
-    complete = [i for i in range(FAULTS) if (tmp_path / f"{i:02d}").exists()]
-    for i in range(FAULTS):
+    complete = [i for i in range(50) if (tmp_path / f"{i:02d}").exists()]
+    for i in range(50):
         if i in complete:
             load_run(tmp_path / f"{i:02d}")
         else:
             checkpoints.load(find_unfinished(tmp_path / f"{i:02d}"))
-    unfinished = [i for i in range(FAULTS) if i not in complete]
+    unfinished = [i for i in range(50) if i not in complete]
     for i in unfinished[::5]:
         resumes(tmp_path / f"{i:02d}")
     weights = {
         b"".join(w.tobytes() for w in load_run(tmp_path / f"{i:02d}").model.get_weights())
         for i in [*complete, *unfinished[::5]]
     }
-    print(
-        f"\n{FAULTS} faults: {len(complete)} runs complete, {len(unfinished)} resumable, {len(unfinished[::5])} resumed"
-    )
+    print(f"\n50 faults: {len(complete)} runs complete, {len(unfinished)} resumable, {len(unfinished[::5])} resumed")
     print({signals: sorted({status for s, status in ends if s == signals}) for signals in {s for s, _ in ends}})
     assert len(unfinished) >= 20
     assert len(weights) == 1
