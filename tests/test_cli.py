@@ -21,6 +21,7 @@ from vae_lib.cli.flags import training_parser
 from vae_lib.cli.progress import EpochBars
 from vae_lib.cli.streams import forgiving_streams
 from vae_lib.errors import Fault, UserError
+from vae_lib.runs.lifecycle import _deferred_signals
 from vae_lib.runs.store import load_run, save_run
 
 TRAIN = str(ROOT / "train_VAE.py")
@@ -232,12 +233,39 @@ def test_an_interrupt_that_a_library_turns_into_another_error_is_an_interrupt(ca
         try:
             signal.raise_signal(signal.SIGINT)
         except KeyboardInterrupt:
+            sys.excepthook(*sys.exc_info())  # as PyErr_Print does for C++
             raise ImportError("half imported") from None
 
-    before = signal.getsignal(signal.SIGINT)
+    before = signal.getsignal(signal.SIGINT), sys.excepthook
     assert _guarded("vae x", command, None) == 130
     assert capsys.readouterr().err == "\nvae x: interrupted.\n"
-    assert signal.getsignal(signal.SIGINT) is before
+    assert (signal.getsignal(signal.SIGINT), sys.excepthook) == before
+
+
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_that_a_library_turns_into_another_error_is_an_interrupt(second, capsys):
+    def command(_args):
+        with _deferred_signals() as asked:
+            signal.raise_signal(signal.SIGTERM)
+            assert asked()
+            try:
+                signal.raise_signal(second)
+            except KeyboardInterrupt:
+                raise SystemError("returned a result with an exception set") from None
+
+    assert _guarded("vae x", command, None) == 130
+    assert capsys.readouterr().err == "\nvae x: interrupted.\n"
+
+
+def test_what_a_library_prints_of_an_error_is_printed_without_an_interrupt(capsys):
+    def command(_args):
+        try:
+            raise RuntimeError("of C++")
+        except RuntimeError:
+            sys.excepthook(*sys.exc_info())
+
+    assert _guarded("vae x", command, None) == 0
+    assert "RuntimeError: of C++" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("ignored", [False, True])

@@ -198,7 +198,7 @@ def test_a_drawing_is_encoded_found_and_learned(visit):
     draw(page, [[(0.1, 0.1), (0.9, 0.1), (0.9, 0.9), (0.1, 0.9), (0.1, 0.1)]])  # no digit has four corners
     wait(page, lambda found: found["drawing"] is not None)
     page.locator("#learn-it").click()
-    learn(page, 40_000, seconds=120)
+    learn(page, 100_000, seconds=240)
     page.wait_for_timeout(500)
     before, now = map(
         int, re.search(r"was (\d+) pixels off, and is (\d+) now", page.locator("#status").inner_text()).groups()

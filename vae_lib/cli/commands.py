@@ -83,7 +83,10 @@ def _without_windows() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _noted_interrupts() -> Iterator[list[int]]:
-    """SIGINT raises KeyboardInterrupt as always, and is noted in the list."""
+    """SIGINT raises KeyboardInterrupt as always, and is noted in the list.
+
+    TensorFlow's C++ prints through `sys.excepthook` what an interrupt inside of it has become: not after one is noted.
+    """
     noted: list[int] = []
 
     def handle(number: int, _frame: object) -> None:
@@ -94,11 +97,14 @@ def _noted_interrupts() -> Iterator[list[int]]:
     if not usual or threading.current_thread() is not threading.main_thread():
         yield noted
         return
+    excepthook = sys.excepthook
+    sys.excepthook = lambda *error: None if noted else excepthook(*error)
     signal.signal(signal.SIGINT, handle)
     try:
         yield noted
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.excepthook = excepthook
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "vae") -> int:

@@ -11,6 +11,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -41,12 +42,14 @@ def _deferred_signals() -> Iterator[Callable[[], bool]]:
     """Turn the first SIGINT or SIGTERM into a question that the loop asks between two graphs.
 
     An exception at an arbitrary moment could fall between the steps and the count of them. A second signal
-    interrupts at once. Outside of the main thread nothing is changed.
+    interrupts at once, as SIGINT would have without this. Outside of the main thread nothing is changed.
     """
     asked: list[int] = []
 
-    def handle(number: int, frame: object) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
         if asked:
+            if callable(usual := before.get(signal.SIGINT)):
+                usual(signal.SIGINT, frame)
             raise KeyboardInterrupt
         asked.append(number)
 
