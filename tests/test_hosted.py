@@ -73,22 +73,12 @@ def run_hosted(host, path, folder):
         "VAE_LIB_CACHE": str(folder / "cache"),
         "PATH": f"{python.parent}:{os.environ['PATH']}",
     }
-    script = "import sys, nbformat; from nbclient import NotebookClient;"
-    script += (
-        "book = nbformat.read('notebook.ipynb', 4); NotebookClient(book, timeout=600, kernel_name='python3').execute();"
-    )
-    script += "import vae_lib; print(vae_lib.__file__)"
-    result = subprocess.run(
-        [python, "-c", script],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert "site-packages" in result.stdout
+    options = ["--nbval-lax", f"--nbval-cell-timeout={SECONDS}", "-q", "-x", "--rootdir", folder]
+    settings = {"cwd": folder, "env": environment, "capture_output": True, "text": True, "check": False}
+    ran = subprocess.run([python, "-m", "pytest", *options, "notebook.ipynb"], timeout=SECONDS, **settings)
+    assert ran.returncode == 0, ran.stdout[-3000:]
+    where = subprocess.run([python, "-c", "import vae_lib; print(vae_lib.__file__)"], **settings)
+    assert "site-packages" in where.stdout
 
 
 @pytest.mark.torture

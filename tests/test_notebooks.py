@@ -158,7 +158,8 @@ def test_nbval_fails_where_a_stored_figure_is_another(tmp_path):
     notebook = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
     source = "import matplotlib.pyplot as plt\nline = plt.plot([0, 1], [1, 0], linewidth=9)"
     notebook.cells = [nbformat.v4.new_code_cell(source)]
-    nbclient.NotebookClient(notebook, kernel_name="python3").execute()
+    # pyzmq may miss that a reply has come, and then looks again when the time is up.
+    nbclient.NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
     shutil.copy(ROOT / "conftest.py", tmp_path)
     results = []
     for name in ("true", "black"):
