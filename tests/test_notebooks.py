@@ -65,6 +65,18 @@ def test_some_notebooks_have_exercises_that_grade_themselves():
     assert WITH_CHECKS
 
 
+def test_the_page_for_teachers_says_what_each_notebook_has():
+    """The minutes are those that the notebook itself promises."""
+    page = (ROOT / "docs" / "teaching.md").read_text()
+    rows = dict(re.findall(r"^\| (\d\d) \|.* \| (\d+ \| \d+) \|$", page, re.MULTILINE))
+    minutes = {"a minute": 1, "two minutes": 2, "three minutes": 3}
+    for path in NOTEBOOKS:
+        opening = "".join(json.loads(path.read_text())["cells"][0]["source"])
+        promised = minutes[re.search(r"(?:under|about) (\w+ minutes?)", opening)[1]]
+        assert rows.pop(path.name[:2]) == f"{promised} | {len(tagged(path, 'exercise'))}", path.name
+    assert not rows
+
+
 @pytest.mark.parametrize("path", WITH_CHECKS, ids=lambda p: p.stem)
 def test_each_exercise_waits_for_an_answer_and_its_solution_passes(path):
     exercises, solutions = tagged(path, "exercise"), tagged(path, "solution")
