@@ -34,7 +34,8 @@ class Page(HTMLParser):
         address = found.get(FETCHED.get(tag, ""), "")
         if address and not (tag == "link" and PASSIVE & set(found.get("rel", "").split())):
             self.fetched.append(address)
-        if tag == "img" and not found.get("alt", "").strip() and found.get("role") != "presentation":
+        words = found.get("alt", "").strip()
+        if tag == "img" and found.get("role") != "presentation" and (not words or words == found.get("src")):
             self.wordless.append(found.get("src", "")[:60])
 
 

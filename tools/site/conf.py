@@ -5,7 +5,8 @@ from pathlib import Path
 
 project = "Variational auto-encoders in TensorFlow"
 html_title = "VAEs in TensorFlow"
-copyright = "the vae_lib authors"
+author = copyright = "the vae_lib authors"
+smartquotes = False  # what a program prints stays as it is
 extensions = ["myst_nb", "sphinx-mathjax-offline"]
 exclude_patterns = ["pages"]
 html_extra_path = ["pages"]
@@ -23,6 +24,8 @@ myst_url_schemes = {"http": None, "https": None, "mailto": None, "site": {"url":
 
 html_theme = "sphinx_book_theme"
 html_favicon = "favicon.svg"
+html_static_path = ["site.css"]
+html_css_files = ["site.css"]
 html_theme_options = {"show_navbar_depth": 1, "show_toc_level": 2, "use_download_button": True, "navbar_persistent": []}
 html_context = {"default_mode": "auto"}
 html_last_updated_fmt = None
@@ -31,7 +34,7 @@ html_show_sourcelink = False
 
 def polish(app, exception):
     """Take the theme's diary out of its scripts, so that what is left in a browser's console means something, and give
-    its sidebar a name for those who hear the page."""
+    its sidebar a name for those who hear the page; lead back from the page of the explorers."""
     out = Path(app.outdir)
     for path in [*out.glob("_static/scripts/*.js"), *out.glob("_static/*.js"), *out.rglob("*.html")]:
         text = before = path.read_text("utf-8")
@@ -40,6 +43,8 @@ def polish(app, exception):
         if path.suffix == ".html":
             text = text.replace('<div class="sidebar-primary-item">', '<div class="sidebar-primary-item" SECTION>', 1)
             text = text.replace("SECTION", 'role="region" aria-label="Title"')
+        if path == out / "docs" / "index.html":
+            text = text.replace("<body>", '<body>\n<p id="back"><a href="../index.html">The whole site</a></p>', 1)
         if text != before:
             path.write_text(text, "utf-8")
 

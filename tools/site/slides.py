@@ -1,9 +1,10 @@
 """Slides for a lecture from the notebooks' tags: ``python -m tools.site.slides FOLDER``; ``make site`` builds them.
 
-A cell tagged 'slide' becomes a slide. Of a text it shows a heading with the lists and formulas below it, or the
-question that begins with "Predict"; of code the picture that the notebook is stored with, under the heading of its
-section, and the sentence after it as a caption, or where there is no picture the code itself. `python -m
-tools.site.slides --tag` tags the cells that make a lecture; change the tags as you like.
+A cell tagged 'slide' becomes a slide. Of a text it shows a heading with the lists and formulas below it, the question
+that begins with "Predict", or the first paragraph of what is none of these, such as an answer; of code the picture that
+the notebook is stored with, under the heading of its section, and the sentence after it as a caption, or where there is
+no picture the code itself. `python -m tools.site.slides --tag` tags the cells that make a lecture; change the tags as
+you like.
 """
 
 from __future__ import annotations
@@ -82,7 +83,9 @@ def first_sentence(text: str) -> str:
     if re.match(r"[#*|<(>\-!]|\d+\.", paragraph) or len(paragraph.split()) < 3:
         return ""
     match = re.match(r".+?[.!?](?=\s+[A-Z`$\"]|$)", paragraph)
-    return match.group() if match else paragraph.removesuffix(":") + "."
+    if not match and paragraph.endswith(":"):  # it speaks of what comes next in the notebook
+        return ""
+    return match.group() if match else paragraph + "."
 
 
 def of_text(source: str, section: str) -> list[str]:
@@ -93,10 +96,14 @@ def of_text(source: str, section: str) -> list[str]:
         return ["", f"## {section}", "", "**Predict**", "", "> " + (words[0].upper() + words[1:]).replace("\n", "\n> ")]
     headings = ("# .+", "## What to remember", "## .+")
     heading = next(filter(None, (re.search(rf"^{found}$", source, re.M) for found in headings)), None)
+    if heading and source[: heading.start()].strip() and not re.search(r"^[-*] |\$\$", source, re.M):  # its answer first
+        source, heading = source[: heading.start()], None
     text = source[heading.end() :].split("\n## ")[0] if heading else source
     blocks = re.finditer(r"^[-*] .+?(?=\n\n|\Z)|\$\$.+?\$\$", text, re.M | re.S)
     shown = [re.sub(r"[,.]\$\$$", "$$", block.group()) for block in blocks]
     title = heading.group() if heading else f"## {section}"
+    if not shown and not heading:  # an answer: its first paragraph
+        shown = [text.strip().split("\n\n")[0]]
     return ["", title, "", *(line for block in shown for line in (block, ""))]
 
 
@@ -153,7 +160,7 @@ def main() -> None:
     for path in NOTEBOOKS:
         deck(path, out)
     names = "\n".join(path.stem for path in NOTEBOOKS)
-    (out / "index.md").write_text(f"# Slides\n\n```{{toctree}}\n:maxdepth: 1\n\n{names}\n```\n", "utf-8")
+    (out / "index.md").write_text(f'# Slides\n\n<p><a href="../index.html">The whole site</a></p>\n\n```{{toctree}}\n:maxdepth: 1\n\n{names}\n```\n', "utf-8")
 
 
 if __name__ == "__main__":

@@ -19,13 +19,14 @@ from typing import Any
 import nbformat
 
 import vae_lib
-from tools.hosted import TAG
+from tools.hosted import BADGES, TAG, address
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAPTERS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("notebooks/*.ipynb"))
 CARDS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/cards/*.md"))
 PARTS = {  # of the table of contents
     "The notebooks": CHAPTERS,
+    "Without a kernel": ["docs/live.md"],
     "Reference": [
         "docs/api.md", "docs/reference.md", "docs/commands.md", "docs/cheat_sheet.md", "docs/glossary.md",
         "docs/bad-input.md", "docs/files.md", "vae_lib/README.md",
@@ -40,6 +41,15 @@ PARTS = {  # of the table of contents
         "vae_lib/data/samples/SOURCES.md", "CONTRIBUTING.md", "CHANGELOG.md",
     ],
 }  # fmt: skip
+LIVE = """# Lab, explorers and slides
+
+These pages stand beside the others: they need a browser and nothing else, and can be opened from disk.
+
+- [The lab](site:lab.html): a VAE trains before your eyes. Draw for it, change beta while it runs, switch on a mistake.
+- [The explorers](site:index.html): sliders on four trained models, of digits, garments and faces.
+- [The slides](site:../slides/index.html) of each notebook, for a lecture; the arrow keys lead through them.
+"""
+PROMPTS = {"solution": "Show a solution", "key": "Show which is which (it gives the answers away)"}
 ICON = (  # two ellipses of a latent plane
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="6" fill="#1a1a2e"/>'
     '<ellipse cx="12" cy="13" rx="7" ry="4" fill="#56b4e9"/>'
@@ -48,7 +58,9 @@ ICON = (  # two ellipses of a latent plane
 LINK = re.compile(r"(?<=\]\()([^)\s]+)(?=[)\s])")
 FRAME = (
     '\n\n<iframe src="{target}" title="{title}" loading="lazy" '
-    'style="width: 100%; height: 46rem; border: 1px solid #8888; border-radius: 4px"></iframe>\n'
+    'style="width: 100%; height: 46rem; border: 1px solid #8888; border-radius: 4px" '
+    "onload=\"try {{ this.style.height = this.contentDocument.documentElement.scrollHeight + 2 + 'px' }} catch {{}}\">"  # not from disk
+    "</iframe>\n"
 )
 
 
@@ -89,15 +101,18 @@ def stage_page(name: str, out: Path, to: str | None = None) -> None:
     copy_linked(text, Path(name), out)
     place.parent.mkdir(parents=True, exist_ok=True)
     text = links_of(text, Path(name)).replace("`build/site/slides`", "[`slides`](site:../slides/index.html)")
+    text = text.replace(" (code hosts show its source only)", "")  # of the lab, which is a page here
     place.write_text(text, "utf-8")
 
 
 def stage_notebook(name: str, out: Path) -> None:
     """A notebook; where it first links a page that lives without a kernel, the page is shown below."""
     book, shown = nbformat.read(ROOT / name, as_version=4), set[str]()
-    book.cells = [cell for cell in book.cells if TAG not in cell.metadata.get("tags", [])]  # a reader installs nothing
+    if "/example/" in address():  # a placeholder, whose badges lead nowhere
+        book.cells[0].source = BADGES.sub("", book.cells[0].source)
     for cell in book.cells:
         if cell.cell_type != "markdown":
+            _stage_code(cell)
             continue
         copy_linked(cell.source, Path(name), out)
         cell.source = links_of(cell.source, Path(name))
@@ -109,6 +124,28 @@ def stage_notebook(name: str, out: Path) -> None:
     place = out / name
     place.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(book, place)
+
+
+def _stage_code(cell: nbformat.NotebookNode) -> None:
+    """Alternative texts, names of what is folded away, and words in the place of sliders that do not move.
+
+    The cell that installs the package is not shown: a reader installs nothing. It is part of what can be downloaded.
+    """
+    tags = cell.metadata.setdefault("tags", [])
+    if TAG in tags:
+        tags.append("remove-cell")
+    settings: dict[str, Any] = {
+        "code_prompt_show": next((PROMPTS[tag] for tag in tags if tag in PROMPTS), "Show the code"),
+        "code_prompt_hide": "Hide it",
+    }
+    for output in cell.outputs:
+        data = output.get("data", {})
+        for kind in ("image/png", "image/gif"):
+            if words := output.get("metadata", {}).get(kind, {}).get("alt"):
+                settings["image"] = {"alt": words}
+        if "application/vnd.jupyter.widget-view+json" in data and "text/html" not in data:
+            data["text/html"] = "<em>Sliders, which appear where the notebook runs.</em>"
+    cell.metadata["mystnb"] = settings
 
 
 def reference() -> str:
@@ -157,16 +194,19 @@ def main() -> None:
         sys.exit(f"{out} was not made by this: give another folder.")
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    shutil.copyfile(Path(__file__).with_name("conf.py"), out / "conf.py")
+    for own in ("conf.py", "site.css"):
+        shutil.copyfile(Path(__file__).with_name(own), out / own)
     (out / "favicon.svg").write_text(ICON, "utf-8")
     stage_page("README.md", out, "index.md")
+    written = {"docs/live.md": LIVE, "docs/api.md": reference()}
     for names in PARTS.values():
         for name in names:
             if name.endswith(".ipynb"):
                 stage_notebook(name, out)
-            elif name != "docs/api.md":
+            elif name not in written:
                 stage_page(name, out)
-    (out / "docs" / "api.md").write_text(reference(), "utf-8")
+    for name, text in written.items():
+        (out / name).write_text(text, "utf-8")
     contents = "\n".join(
         f"```{{toctree}}\n:hidden:\n:caption: {part}\n\n" + "\n".join(names) + "\n```\n"
         for part, names in PARTS.items()
