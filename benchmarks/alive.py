@@ -21,6 +21,11 @@ HERE = Path(__file__).parent
 LAB = (HERE.parent / "docs" / "lab.html").as_uri()
 SECONDS = 60
 ROUNDS = 3
+INTRO = (
+    "In the lab a small network, with far fewer weights than the default one, trains in a browser's tab while\n"
+    "each frame is drawn; `watch` trains the default network in a notebook and shows it meanwhile. So the first\n"
+    "table's images per second cannot be compared with those of RESULTS.md."
+)
 FRAMES = """(seconds) => new Promise((done) => {
   const gaps = [];
   let last = performance.now();
@@ -93,7 +98,14 @@ def watched() -> dict[str, float]:
 
 def main() -> None:
     found = {"the lab, in Chromium": lab(), "watch, on the sample": watched()}
-    lines = ["# Alive", "", "Written by `python -m benchmarks.alive`; do not edit.", ""]
+    lines = [
+        "# How smoothly the lab and `watch` run",
+        "",
+        "Written by `python -m benchmarks.alive`; do not edit.",
+        "",
+        INTRO,
+        "",
+    ]
     lines += [f"- date: {datetime.date.today()}", f"- machine: {machine()}"]
     for name, numbers in found.items():
         lines += ["", f"## {name[:1].upper()}{name[1:]}", "", "| measure | value |", "| --- | --- |"]

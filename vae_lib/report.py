@@ -48,8 +48,8 @@ def verdict(config: ModelConfig, test: Report, train: Mapping[str, float] | None
         )
     if test["kl"] + 2 * test.get("kl_error", 0.0) < LITTLE * config.latent_dim:
         found.append(
-            f"the KL of {test['kl']:.3f} nats is tiny for {config.latent_dim} dimensions: the decoder ignores the code "
-            "(posterior collapse); use a smaller beta."
+            f"the KL of {test['kl']:.3f} nats is tiny for {config.latent_dim} dimensions: the code says nothing "
+            "about the image (posterior collapse); use a smaller beta."
         )
     grey = config.binarize == "none"
     most = OVERFITTED_BITS * math.prod(config.image_shape) * math.log(2) if grey else OVERFITTED_NATS

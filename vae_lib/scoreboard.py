@@ -42,14 +42,18 @@ def scoreboard(runs: Runs, compressed: Compressed | None = None) -> str:
 
     ``compressed`` holds what file compressors need for the same test images, as `compressor_sizes` gives it.
     """
+    grey = list(_rows_of_grey(runs, compressed or {}))
+    if not any(refined for *_, refined in grey):
+        grey = [row[:-1] for row in grey]
+    heads = ("grey images", "latent", "model", "-ELBO, nats", "bits per pixel", "refined")[
+        : len(grey[0]) if grey else 5
+    ]
     lines = [
         "| pixels | latent | model | -ELBO | refined | -log p(x) | measured as |",
         "| --- | --- | --- | --- | --- | --- | --- |",
         *_rows_of_bits(runs, compressed or {}),
         "",
-        "| grey images | latent | model | -ELBO, nats | bits per pixel | refined |",
-        "| --- | --- | --- | --- | --- | --- |",
-        *_rows_of_grey(runs, compressed or {}),
+        *(f"| {' | '.join(row)} |" for row in (heads, ["---"] * len(heads), *grey)),
     ]
     return "\n".join(lines) + "\n"
 
@@ -74,20 +78,19 @@ def _rows_of_bits(runs: Runs, compressed: Compressed) -> Iterator[str]:
             yield f"| {PIXELS[pixels]} | | {compressor} | | | {nats:.2f} | size of the file |"
 
 
-def _rows_of_grey(runs: Runs, compressed: Compressed) -> Iterator[str]:
+def _rows_of_grey(runs: Runs, compressed: Compressed) -> Iterator[tuple[str, ...]]:
+    """The cells of each row; the last is empty where nothing was refined."""
     grey = {name: run for name, run in runs.items() if run[0].model.binarize == "none"}
     for data in sorted({config.data.name for config, _ in grey.values()}):
         for name, (config, metrics) in grey.items():
             if config.data.name == data:
-                test = metrics["test"]
+                test, side = metrics["test"], config.model.im_dim
                 refined = f"{test['refined_bits_per_pixel']:.3f}" if "refined_bits_per_pixel" in test else ""
-                yield (
-                    f"| {data}, {config.model.im_dim} x {config.model.im_dim} | {config.model.latent_dim}-D "
-                    f"| **`{name}`** | **{-test['elbo']:.1f}** +- {test['elbo_error']:.1f} "
-                    f"| **{test['bits_per_pixel']:.3f}** | {refined} |"
-                )
-        for compressor, bits in compressed.get(data, {}).items():
-            yield f"| {data} | | {compressor} | | {bits:.3f} | |"
+                elbo = f"**{-test['elbo']:.1f}** +- {test['elbo_error']:.1f}"
+                bits, latent = f"**{test['bits_per_pixel']:.3f}**", f"{config.model.latent_dim}-D"
+                yield (f"{data}, {side} x {side}", latent, f"**`{name}`**", elbo, bits, refined)
+        for compressor, bits_of_file in compressed.get(data, {}).items():
+            yield (data, "", compressor, "", f"{bits_of_file:.3f}", "")
 
 
 def _best_estimate(test: Report) -> tuple[str, float] | None:

@@ -96,7 +96,9 @@ def of_text(source: str, section: str) -> list[str]:
         return ["", f"## {section}", "", "**Predict**", "", "> " + (words[0].upper() + words[1:]).replace("\n", "\n> ")]
     headings = ("# .+", "## What to remember", "## .+")
     heading = next(filter(None, (re.search(rf"^{found}$", source, re.M) for found in headings)), None)
-    if heading and source[: heading.start()].strip() and not re.search(r"^[-*] |\$\$", source, re.M):  # its answer first
+    if (
+        heading and source[: heading.start()].strip() and not re.search(r"^[-*] |\$\$", source, re.M)
+    ):  # its answer first
         source, heading = source[: heading.start()], None
     text = source[heading.end() :].split("\n## ")[0] if heading else source
     blocks = re.finditer(r"^[-*] .+?(?=\n\n|\Z)|\$\$.+?\$\$", text, re.M | re.S)
@@ -160,7 +162,9 @@ def main() -> None:
     for path in NOTEBOOKS:
         deck(path, out)
     names = "\n".join(path.stem for path in NOTEBOOKS)
-    (out / "index.md").write_text(f'# Slides\n\n<p><a href="../index.html">The whole site</a></p>\n\n```{{toctree}}\n:maxdepth: 1\n\n{names}\n```\n', "utf-8")
+    home = '<p><a href="../index.html">The whole site</a></p>'
+    contents = f"```{{toctree}}\n:maxdepth: 1\n\n{names}\n```\n"
+    (out / "index.md").write_text(f"# Slides\n\n{home}\n\n{contents}", "utf-8")
 
 
 if __name__ == "__main__":

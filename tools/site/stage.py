@@ -41,12 +41,20 @@ PARTS = {  # of the table of contents
         "vae_lib/data/samples/SOURCES.md", "CONTRIBUTING.md", "CHANGELOG.md",
     ],
 }  # fmt: skip
+GROUPS = {  # of the reference; what is in none of them comes last
+    "First": ["VAE", "load_data", "train", "evaluate", "manifold", "explore", "watch", "save_run", "load_run"],
+    "Pictures and pages": ["reconstructions", "samples", "spiral_frames", "explorer_page", "dissect"],
+    "More numbers": ["evaluate_elbo", "refine", "match_prior", "Elbo", "Encodings"],
+    "Runs from a config": [
+        "RunConfig", "DataConfig", "ModelConfig", "TrainingConfig", "train_run", "resume_run", "list_runs", "Run",
+    ],
+}  # fmt: skip
 LIVE = """# Lab, explorers and slides
 
 These pages stand beside the others: they need a browser and nothing else, and can be opened from disk.
 
 - [The lab](site:lab.html): a VAE trains before your eyes. Draw for it, change beta while it runs, switch on a mistake.
-- [The explorers](site:index.html): sliders on four trained models, of digits, garments and faces.
+- [The explorers](site:index.html): sliders on five trained models, of digits, garments and faces.
 - [The slides](site:../slides/index.html) of each notebook, for a lecture; the arrow keys lead through them.
 """
 PROMPTS = {"solution": "Show a solution", "key": "Show which is which (it gives the answers away)"}
@@ -56,11 +64,10 @@ ICON = (  # two ellipses of a latent plane
     '<ellipse cx="20" cy="21" rx="4" ry="6" fill="#e69f00"/></svg>'
 )
 LINK = re.compile(r"(?<=\]\()([^)\s]+)(?=[)\s])")
-FRAME = (
+FRAME = (  # as high as what it holds, where a page may ask that, which it may not from disk
     '\n\n<iframe src="{target}" title="{title}" loading="lazy" '
-    'style="width: 100%; height: 46rem; border: 1px solid #8888; border-radius: 4px" '
-    "onload=\"try {{ this.style.height = this.contentDocument.documentElement.scrollHeight + 2 + 'px' }} catch {{}}\">"  # not from disk
-    "</iframe>\n"
+    'style="width: 100%; height: 46rem; border: 1px solid #8888; border-radius: 4px" onload="try '
+    "{{ this.style.height = this.contentDocument.documentElement.scrollHeight + 2 + 'px' }} catch {{}}\"></iframe>\n"
 )
 
 
@@ -149,16 +156,18 @@ def _stage_code(cell: nbformat.NotebookNode) -> None:
 
 
 def reference() -> str:
-    """The public names of the package, from their docstrings."""
+    """The public names of the package, from their docstrings; each name in a text leads to its own."""
     lines = ["# The package", "", "The public names of `vae_lib`, which `from vae_lib import ...` gives.", ""]
-    for name in vae_lib.__all__:
-        thing = getattr(vae_lib, name)
-        lines += [f"## {name}", "", *_described(name, thing)]
-        if inspect.isclass(thing):
-            for method, found in vars(thing).items():
+    grouped = [name for names in GROUPS.values() for name in names]
+    for group, names in (GROUPS | {"More": [name for name in vae_lib.__all__ if name not in grouped]}).items():
+        lines += [f"## {group}", ""]
+        for name in names:
+            thing = getattr(vae_lib, name)
+            lines += [f"### {name}", "", *_described(name, thing)]
+            for method, found in vars(thing).items() if inspect.isclass(thing) else ():
                 plain = getattr(found, "__func__", found)
                 if not method.startswith("_") and inspect.isfunction(plain) and inspect.getdoc(plain):
-                    lines += [f"### {name}.{method}", "", *_described(method, plain)]
+                    lines += [f"#### {name}.{method}", "", *_described(method, plain)]
     return "\n".join(lines) + "\n"
 
 
@@ -168,7 +177,7 @@ def _described(name: str, thing: Any) -> list[str]:
     except (TypeError, ValueError):
         signature = "(...)"
     signature = re.sub(r"(?<=[:>] )'([^']*)'", r"\1", signature)  # annotations, and no defaults
-    signature = re.sub(r"ForwardRef\('(\w+)'[^)]*\)", r"\1", signature)
+    signature = re.sub(r"ForwardRef\('([^']+)'[^)]*\)", r"\1", signature).replace("<factory>", "...")
     call = f"{name}{signature}"
     if len(call) > 100:
         inner = signature[1 : signature.rindex(")")]
@@ -180,12 +189,18 @@ def _described(name: str, thing: Any) -> list[str]:
 def _paragraphs(text: str) -> list[str]:
     """A docstring as Markdown: its examples become blocks of code."""
     lines: list[str] = []
-    for paragraph in text.replace("``", "`").split("\n\n"):
+    text = re.sub(r"(?<=\w)-\n *(?=\w)", "-", text.replace("``", "`"))
+    for paragraph in text.split("\n\n"):
         if paragraph.lstrip().startswith(">>>"):
             lines += ["```pycon", *textwrap.dedent(paragraph).splitlines(), "```", ""]
         else:
-            lines += [*re.sub(r"(?<=[\w)])\*(?=\w)", r"\*", paragraph).splitlines(), ""]
+            linked = re.sub(r"`(\w+)(?:\(\))?`", _link_to, re.sub(r"(?<=[\w)])\*(?=\w)", r"\*", paragraph))
+            lines += [*linked.splitlines(), ""]
     return lines
+
+
+def _link_to(name: re.Match[str]) -> str:
+    return f"[{name.group()}](#{name[1].lower()})" if name[1] in vae_lib.__all__ else name.group()
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ const state = Object.fromEntries(Object.entries(SETTINGS).map(([name, { start }]
 let hidden = []; // controls that the address hides
 
 const EXPERIMENTS = [
-  { name: "The plane forms", set: {}, text: "Press Play. At first every place of the plane draws the same grey mixture; within seconds digits appear, and the dots, which are images that nothing learns from, find their regions. Drag the ring through the plane." },
+  { name: "The plane forms", set: {}, text: "Press Play. At first every place of the plane draws the same grey mixture; within seconds digits appear, and the codes of held-out images, which are not used for training, find their regions. Drag the ring through the plane." },
   { name: "A world of two numbers", set: { data: "dots" }, text: "Each image shows one dot, so two numbers say all there is to say: how far right it lies, and how far up. Press Play, and within two minutes the plane becomes a map of the places; the letters are compass points. It need not be upright, it may be mirrored, and folds with two dots in a picture go last: nothing asks for an order." },
   { name: "A circle on a plane", set: { data: "bars" }, text: "Press Play. A bar is turned by some angle and more or less long. After half a turn a bar looks as it did, so its angles form a circle, and a circle cannot be laid on the plane like a grid. Find out how the model helps itself: look for the place around which the angles (the labels) turn, or for a seam." },
   { name: "Collapse and revival", set: { beta: 60 }, text: "With a beta of 60 the KL costs more than it saves: all dots fall to the middle, and every place draws the same digit. Let it learn until nothing moves, then set beta back to 1. Does it recover, and how fast?" },
@@ -325,7 +325,7 @@ function verdict() {
   if (!Number.isFinite(nll + kl)) return "The numbers are not finite: start again with a smaller learning rate, or without the mistake.";
   if (seen < 2000) return "";
   const collapsed = perDimension.filter((value) => value < 0.01).length;
-  if (kl < 0.1 * perDimension.length) return `Posterior collapse: the KL is ${kl.toFixed(3)} nats, so the decoder ignores the code.`;
+  if (kl < 0.1 * perDimension.length) return `Posterior collapse: the KL is ${kl.toFixed(3)} nats, so the code says nothing about the image.`;
   if (collapsed) return `${collapsed} of ${perDimension.length} dimensions are not used: their KL is below 0.01 nats.`;
   if (kl > 8 * perDimension.length) return `The KL is ${kl.toFixed(0)} nats: codes lie far from where the prior expects them, and draws from it will not be images.`;
   if (epoch > 3 && latest.trainNll + latest.trainKl < nll + kl - 8) return "Held-out images cost more than training images: the model learns these by heart.";

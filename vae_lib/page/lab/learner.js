@@ -1,7 +1,7 @@
 // A training: data, a model, the settings that may change while it learns, and what is to be seen of it.
 
 const SIDE = 28; // pixels along an image
-const HELD_OUT = 200; // images that nothing learns from, and that all curves are measured on
+const HELD_OUT = 200; // images that are not used for training, and that all curves are measured on
 const MOST_SIDE = 160; // of the grid that log p(x) is summed over
 const PLANE_END = 0.01; // share of the prior beyond each end of the plane
 
