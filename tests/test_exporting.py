@@ -75,6 +75,7 @@ def test_a_model_without_an_encoder_only_decodes(tmp_path):
 def test_onnx_runs_without_tensorflow(settings, tmp_path):
     vae = VAE(latent_dim=3, num_filters=4, hidden_units=16, **settings)
     decoder, encoder = (onnxruntime.InferenceSession(path) for path in write_onnx(vae, tmp_path / "model.onnx"))
+    assert [output.name for output in encoder.get_outputs()] == ["z_mean", "z_log_var"]
     rng = np.random.default_rng(0)
     for n in (1, 5):  # of any batch size
         codes = rng.normal(size=(n, 3)).astype(np.float32)

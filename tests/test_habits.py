@@ -287,6 +287,25 @@ def test_a_run_with_files_of_ones_own_is_not_replaced(few, tmp_path, vae, name):
 
 
 @pytest.mark.slow
+def test_two_runs_of_one_name_are_told_apart_by_their_paths(tmp_path, monkeypatch):
+    monkeypatch.setenv("VAE_LIB_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    for path, dim in (("twin", 2), ("./twin", 3)):  # under pickles/, and here
+        save_run(path, VAE(dim, num_filters=4, hidden_units=8))
+    with pytest.raises(UserError, match=r"two runs of that name, \./twin and .*pickles/twin: give a path"):
+        load_run("twin")
+    assert load_run("./twin").model.config.latent_dim == 3
+    assert load_run(tmp_path / "home" / "pickles" / "twin").model.config.latent_dim == 2
+
+
+def test_an_unfinished_run_says_how_it_goes_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "half.partial").mkdir()
+    (tmp_path / "half.partial" / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="run half is not finished: vae resume half goes on with it"):
+        load_run("half")
+
+
 def test_two_unfinished_runs_of_one_name_are_told_apart_by_their_paths(few, tmp_path, monkeypatch):
     monkeypatch.setenv("VAE_LIB_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)

@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import pickle
+import re
 import signal
 import socket
 import subprocess
@@ -29,6 +30,7 @@ from vae_lib.runs.distribution import check_tf_config, make_strategy
 from vae_lib.runs.lifecycle import Interrupted, resume_run, train_run
 from vae_lib.runs.store import load_run, save_run
 from vae_lib.sliders import explore
+from vae_lib.trainer import Trainer
 from vae_lib.training import State, train
 
 TINY = {"num_filters": 4, "hidden_units": 8}
@@ -891,3 +893,60 @@ def test_a_cluster_that_cannot_be_joined_is_one_sentence(text, monkeypatch):
         make_strategy("multi-worker")
     reason = "no route to host" if text else "RuntimeError"
     assert str(refused.value) == f"worker 0 cannot join the others: {reason}."
+
+
+# ---- What a second reader of the library gave --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda vae, x: evaluate_elbo(x, vae), "this takes a VAE, not ndarray"),
+        (lambda vae, x: Trainer(x, x), "this takes a VAE, not ndarray"),
+        (lambda vae, x: Trainer(vae, x, 5), "config must be a TrainingConfig, not 5"),
+        (lambda vae, x: train_run(RunConfig.from_flat(2, **TINY), x), "from RunConfig and ndarray"),
+        (lambda vae, x: train_run(vae.config, x), "from ModelConfig and ndarray"),
+        (lambda vae, x: vae.encode(np.zeros([2, 28, 28], np.float32)), r"floats \(B, 28, 28, 1\)"),
+        (lambda vae, x: vae.encode(np.zeros([2, 1, 28, 28], np.float32)), r"floats \(B, 28, 28, 1\)"),
+        (lambda vae, x: vae.decode(np.zeros([3, 3], np.float32)), r"codes, floats \(B, 2\), not float32 \(3, 3\)"),
+        (lambda vae, x: vae.decode([[0, 0]]), r"codes, floats \(B, 2\), not int32"),
+        (lambda vae, x: vae.encode_arrays(x.transpose(0, 3, 1, 2)), "move the channels last"),
+        (lambda vae, x: vae.encode_arrays(x[0]), "for a single one add an axis"),
+    ],
+)
+def test_what_does_not_fit_is_one_sentence(vae, call, said):
+    with pytest.raises(UserError, match=said) as refusal:
+        call(vae, np.zeros([4, 28, 28, 1], np.uint8))
+    assert "\n" not in str(refusal.value)
+
+
+def test_codes_may_be_a_list(vae):
+    assert vae.decode([[0.0, 1.0]]).shape == (1, 28, 28, 1)
+
+
+def test_a_network_that_is_assigned_must_fit(vae):
+    own = VAE(2, **TINY)
+    before = own.encoder
+    with pytest.raises(UserError, match="the encoder must map"):
+        own.encoder = own.decoder
+    with pytest.raises(UserError, match="the decoder must map"):
+        own.decoder = VAE(3, **TINY).decoder
+    assert own.encoder is before
+    assert not own.own_networks
+    own.encoder = VAE(2, seed=1, **TINY).encoder
+    assert own.own_networks
+
+
+def test_colours_that_are_cut_to_two_levels_are_said(capsys):
+    images = np.random.default_rng(0).integers(0, 256, [10, 8, 8, 3], np.uint8)
+    for likelihood, said in (("bernoulli", True), ("discretized_logistic", False)):
+        train(VAE(2, image_shape=(8, 8, 3), likelihood=likelihood, **TINY), images, epochs=1)
+        assert ("cut to two levels" in capsys.readouterr().err) == said
+
+
+def test_every_key_of_a_report_is_described(vae, sample):
+    found = evaluate(vae, sample.test_images[:3], samples=[2], exact=True, refine=1)
+    described = set(re.findall(r"``(\w+)``", evaluate.__doc__))
+    for key in found:
+        plain = re.sub(r"^iwae_\d+", "iwae_K", key)
+        assert plain in described or plain.removesuffix("_error") in described, key

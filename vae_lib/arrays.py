@@ -108,7 +108,12 @@ def _array(values: Any, shape: tuple[int, ...], what: str, empty: bool) -> np.nd
     except (TypeError, ValueError):  # rows of different lengths, and tensors inside of a graph
         raise UserError(f"{wanted}, and what was given makes no array.") from None
     if array.shape[1:] != shape or not array.ndim:
-        raise UserError(f"{wanted}, not {array.shape}.")
+        hint = ""
+        if len(shape) == 3 and array.shape[1:] == (shape[2], *shape[:2]):
+            hint = ": move the channels last, images.transpose(0, 2, 3, 1)"
+        elif array.shape == shape:
+            hint = ": for a single one add an axis, array[None]"
+        raise UserError(f"{wanted}, not {array.shape}{hint}.")
     if not empty and not len(array):
         raise UserError(f"{wanted} with N of at least 1: there are none.")
     return array

@@ -38,7 +38,7 @@ def evaluate_elbo(model: VAE, images: np.ndarray, *, seed: int = EVALUATION_SEED
     the 8-bit image. The discretized logistic gives its probability as it is; with dequantized pixels, the density times
     the width of a grey level, 1/256, bounds it from below (Theis et al. 2016).
     """
-    images = as_images(images, model.config.image_shape)
+    images = as_images(images, check_model(model).config.image_shape)
     result: Report = {}
     for name, values in model.elbo_arrays(images, seed=seed)._asdict().items():
         result[name], result[f"{name}_error"] = mean_and_error(values)
@@ -48,7 +48,7 @@ def evaluate_elbo(model: VAE, images: np.ndarray, *, seed: int = EVALUATION_SEED
 
 
 def bits_per_pixel(elbo: float, config: ModelConfig) -> float:
-    """An ELBO of grey pixels in nats per image as bits per pixel of the 8-bit image."""
+    """An ELBO of grey pixels in nats per image as bits per pixel of the 8-bit image (of colour, per value)."""
     bits = -elbo / math.prod(config.image_shape) / math.log(2)
     return bits if config.likelihood == "discretized_logistic" else bits + math.log2(256)
 
@@ -126,11 +126,18 @@ def evaluate(
 ) -> Report:
     """Everything that can be said of a model on test images (N, H, W, C), as JSON values in nats per image.
 
-    Always the ELBO, the codes and the calibration of the first 1,000 images' pixels; ``samples`` adds importance-
-    weighted bounds with so many samples each; ``exact`` adds log p(x) by integration and the split of its distance
-    from the ELBO, for models with two latent dimensions; ``refine`` adds the ELBO after so many gradient steps for
-    each image, the mean of 8 samples. All speak of the same pixels and, but for the sampling, of
+    Always the ELBO, the codes and the calibration of the first 1,000 images' pixels. ``samples`` adds
+    importance-weighted bounds with so many samples each. ``exact``, for models with two latent dimensions, adds
+    log p(x) by integration, and for the first 500 images the split of its distance from the ELBO; with the discretized
+    logistic this takes seconds for each image, otherwise a fraction of one. ``refine`` adds the ELBO after so many
+    gradient steps for each image, the mean of 8 samples. All speak of the same pixels and, but for the sampling, of
     the same noise.
+
+    The keys: ``images``, ``seed``, ``noise_samples``; ``elbo``, ``nll``, ``kl``, and for grey or colour pixels
+    ``bits_per_pixel``; ``kl_per_dimension``, ``active_units``, ``aggregate_variance``, ``moment_kl`` and up to two
+    dimensions ``marginal_kl``, as in `describe_codes`; ``pixel_calibration``; ``iwae_K`` for K samples;
+    ``refined_elbo``, ``refined_bits_per_pixel``, ``refine_steps``; ``log_px``, ``integration_error``, ``gap_images``,
+    ``approximation_gap``, ``amortization_gap``. A mean has its standard error beside it, under its name and ``_error``.
 
         >>> from vae_lib import VAE, evaluate, load_data
         >>> images = load_data("mnist", source="sample").test_images[:20]

@@ -51,8 +51,10 @@ def plain(network: keras.Model) -> keras.Model:
 def write_keras(model: VAE, path: str | os.PathLike[str]) -> tuple[Path, Path]:
     """Write the whole model to ``path``, and its decoder beside it; returns both paths.
 
-    ``path`` ends in .keras. The whole model loads where ``vae_lib`` is imported, the decoder with Keras alone: it takes
-    codes (B, D) and gives what the likelihood calls logits, (B, H, W, C) or (B, H, W, 2 C). Raises `UserError`.
+    ``path`` ends in .keras. `keras.saving.load_model` reads the whole model after ``from vae_lib import VAE``, and the
+    decoder without this package: it takes codes (B, D) and gives the likelihood's logits, (B, H, W, C), whose sigmoid
+    is the image, or for the discretized logistic (B, H, W, 2 C), of which 0.5 + the first half is where each pixel's
+    distribution lies. `write_saved_model` and `write_onnx` give images. Raises `UserError`.
     """
     whole = user_path(path, "the model's file")
     if whole.suffix != ".keras":
@@ -97,8 +99,15 @@ def write_onnx(model: VAE, path: str | os.PathLike[str]) -> list[Path]:
         raise UserError("ONNX files need one more package: pip install tf2onnx.") from None
 
     def convert(function: Callable[[tf.Tensor], dict[str, tf.Tensor]], spec: tf.TensorSpec) -> Callable[[Path], object]:
-        compiled = tf.function(function, input_signature=[spec])
-        return lambda staging: tf2onnx.convert.from_function(compiled, [spec], output_path=str(staging))
+        def write(staging: Path) -> None:
+            compiled = tf.function(function, input_signature=[spec])
+            graph, _ = tf2onnx.convert.from_function(compiled, [spec])
+            outputs = {output.name: output for output in graph.graph.output}  # sorted by name
+            del graph.graph.output[:]
+            graph.graph.output.extend(outputs[name] for name in compiled.get_concrete_function().structured_outputs)
+            staging.write_bytes(graph.SerializeToString())
+
+        return write
 
     codes = tf.TensorSpec([None, config.latent_dim], tf.float32, name="z")
     writes = {place: convert(lambda z: {"image": model.decode(z)}, codes)}

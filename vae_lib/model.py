@@ -93,10 +93,7 @@ class VAE(keras.Model):
         self.encoder = build_encoder(config) if encoder is None else encoder
         self.decoder = build_decoder(config) if decoder is None else decoder
         if self.own_networks:
-            _check_network("encoder", self.encoder, config.image_shape, (2 * config.latent_dim,))
-            _check_network("decoder", self.decoder, (config.latent_dim,), config.logits_shape)
-            if {id(w) for w in self.encoder.weights} & {id(w) for w in self.decoder.weights}:
-                raise UserError("encoder and decoder share a layer: give each its own.")
+            _check_networks(config, self.encoder, self.decoder)
         if config.likelihood == "gaussian":
             start = keras.initializers.Constant(-2.0)
             self.raw_log_sigma = self.add_weight(shape=(), initializer=start, dtype="float32", name="log_sigma")
@@ -109,6 +106,8 @@ class VAE(keras.Model):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in ("encoder", "decoder") and "_graphs" in self.__dict__:  # another network than the first one
+            networks = {"encoder": self.encoder, "decoder": self.decoder} | {name: value}
+            _check_networks(self.config, **networks)
             self._tracker.untrack(getattr(self, name))
             self._graphs.clear()
             self.own_networks = True
@@ -150,8 +149,9 @@ class VAE(keras.Model):
         ``training`` is for networks of your own that behave differently then, by dropout or batch normalization.
         """
         x = tf.convert_to_tensor(x)
-        if not x.dtype.is_floating or x.shape.rank not in (4, None):
-            raise UserError("encode takes prepared images, floats (B, H, W, C); encode_arrays takes bytes.")
+        if not x.dtype.is_floating or not x.shape.is_compatible_with([None, *self.config.image_shape]):
+            wanted = f"floats (B, {', '.join(map(str, self.config.image_shape))})"
+            raise UserError(f"encode takes prepared images, {wanted}; encode_arrays takes bytes.")
         if self.config.inference == "grid":
             return self.posterior_on_grid(x, *self.grid_terms())
         z_mean, raw = tf.split(tf.cast(self.encoder(x, training=training), tf.float32), 2, axis=-1)
@@ -213,7 +213,10 @@ class VAE(keras.Model):
         return Posterior(*(tf.gather(column, best, batch_dims=1) for column in (z_mean, z_log_var)))
 
     def decode_logits(self, z: tf.Tensor, *, training: bool = False) -> tf.Tensor:
-        """The decoder's logits, (B, D) -> (B, H, W, C) in float32."""
+        """The decoder's logits, (B, D) -> (B, H, W, C) in float32. Raises `UserError`."""
+        z = tf.convert_to_tensor(z)
+        if not z.dtype.is_floating or not z.shape.is_compatible_with([None, self.config.latent_dim]):
+            raise UserError(f"decode takes codes, floats (B, {self.config.latent_dim}), not {z.dtype.name} {z.shape}.")
         return tf.cast(self.decoder(z, training=training), tf.float32)
 
     def location_and_log_scale(self, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -484,6 +487,14 @@ def check_encodings(encodings: Any, dim: int) -> Encodings:
         raise UserError(f"encodings must be Encodings(z_mean, z_log_var, labels), not {type(encodings).__name__}.")
     z_mean, z_log_var = (as_codes(encodings[i], dim, what=Encodings._fields[i], empty=True) for i in (0, 1))
     return Encodings(z_mean, z_log_var, as_labels(encodings.labels, len(z_mean)))
+
+
+def _check_networks(config: ModelConfig, encoder: Any, decoder: Any) -> None:
+    """Raise `UserError` unless two networks fit a model and one another."""
+    _check_network("encoder", encoder, config.image_shape, (2 * config.latent_dim,))
+    _check_network("decoder", decoder, (config.latent_dim,), config.logits_shape)
+    if {id(w) for w in encoder.weights} & {id(w) for w in decoder.weights}:
+        raise UserError("encoder and decoder share a layer: give each its own.")
 
 
 def _check_network(name: str, network: Any, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> None:

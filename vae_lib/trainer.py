@@ -81,8 +81,10 @@ class Trainer:
         strategy: tf.distribute.Strategy | None = None,
         stream_above: float | None = None,
     ) -> None:
-        config = config or TrainingConfig(seed=model.config.seed)
+        config = config or TrainingConfig(seed=check_model(model).config.seed)
         check_model(model)
+        if not isinstance(config, TrainingConfig):
+            raise UserError(f"config must be a TrainingConfig, not {config!r}.")
         if strategy is not None and not isinstance(strategy, tf.distribute.Strategy):
             raise UserError(f"strategy must be a tf.distribute.Strategy, not {strategy!r}.")
         self.rows = np.arange(len(images)) if rows is None else _checked_rows(rows, len(images))

@@ -17,7 +17,7 @@ from vae_lib.arrays import select
 from vae_lib.backend import keras, tf
 from vae_lib.config import TrainingConfig
 from vae_lib.data.loading import ImageData, as_image_data
-from vae_lib.errors import UserError
+from vae_lib.errors import UserError, notice
 from vae_lib.model import VAE, check_model
 from vae_lib.priors import match_prior
 from vae_lib.recording import Keep, Recording, moment, moments
@@ -65,10 +65,10 @@ def train(
     and loaded, does not know of earlier calls: give it another ``seed``. ``verbose`` prints a line an epoch.
     ``record`` keeps the weights of some fifty moments, through which `watch` can go back.
 
-    ``callbacks`` are Keras' own. Their batches are chunks of steps, and their logs hold ``loss``, ``nll``, ``kl`` and,
-    for an `ImageData`, the same with ``val_`` of the validation images that ``patience`` sets aside, or else of the
-    test images. Setting ``model.optimizer.learning_rate`` ends the schedule. Ctrl-C stops after the running chunk
-    of steps, with the model as it is then. Raises `UserError`.
+    ``callbacks`` are Keras' own. Their batches are chunks of steps, and their logs hold ``loss``, ``nll``, ``kl`` and
+    the same with ``val_`` of the validation images that ``patience`` sets aside, or else of an `ImageData`'s test
+    images. Setting ``model.optimizer.learning_rate`` ends the schedule. Ctrl-C stops after the running chunk of steps,
+    with the model as it is then. Raises `UserError`.
 
         >>> from vae_lib import VAE, load_data, train
         >>> digits = load_data("mnist", source="sample").train_images[::20]  # it is sorted by label
@@ -87,6 +87,8 @@ def train(
     if config.checkpoint_every:
         raise UserError("train keeps no checkpoints, so it takes no checkpoint_every: use train_run.")
     data = as_image_data(data, vae.config.image_shape)
+    if vae.config.binarize != "none" and vae.config.image_shape[-1] > 1:
+        notice("each colour is cut to two levels: a VAE with likelihood='discretized_logistic' keeps all of them.")
     trainer, held_out = prepare_training(vae, data, config, strategy)
     vae.recording = Recording() if record else None
     keep = functools.partial(vae.recording.keep, vae) if record else None

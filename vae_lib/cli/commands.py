@@ -331,6 +331,8 @@ def _evaluate(args: argparse.Namespace) -> None:
     config = run.config
     data = _images_of(config, args.source, args.data_dir)
     exact = config.model.latent_dim == 2 and not args.no_exact
+    if exact and config.model.likelihood == "discretized_logistic":
+        notice("log p(x) of each image is integrated, which takes seconds for each: --no-exact leaves it out.")
     images = data.test_images
     if args.images is not None:  # taking turns through the labels, by which a set may be sorted
         images = images[pictures.spread_indices(data.test_labels, args.images)]

@@ -85,6 +85,9 @@ def train_run(
     TensorBoard shows. ``report``, ``after_epoch`` and ``strategy`` are those of `run_epochs`. Raises `UserError`, and
     `Interrupted` after a signal.
     """
+    if not isinstance(config, RunConfig) or not isinstance(data, ImageData):
+        found = f"{type(config).__name__} and {type(data).__name__}"
+        raise UserError(f"a run is trained from a RunConfig and what load_data returns, not from {found}.")
     if not len(data.train_images) or not len(data.test_images):
         raise UserError("a run needs training and test images.")
     shape, inference = data.train_images.shape[1:], config.training.inference

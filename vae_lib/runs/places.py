@@ -90,10 +90,18 @@ def _places(name_or_path: str | os.PathLike[str]) -> list[Path]:
 
 
 def find_run(name_or_path: str | os.PathLike[str]) -> Path:
-    """The folder of a run given as a path or as a name under ``pickles/``; raises `UserError`."""
-    for folder in _places(name_or_path):
-        if os.path.isfile(folder / "config.json"):
-            return folder
+    """The folder of a run given as a path or as a name under ``pickles/``; raises `UserError`.
+
+    A name that fits a run in the current folder and another one under ``pickles/`` is refused.
+    """
+    places = _places(name_or_path)
+    found = [folder for folder in places if os.path.isfile(folder / "config.json")]
+    if found and found[0] == places[0] and real_path(found[-1]) != real_path(found[0]):
+        raise UserError(f"there are two runs of that name, .{os.sep}{found[0]} and {found[1]}: give a path.")
+    if found:
+        return found[0]
+    if any(os.path.isfile(folder.with_name(folder.name + PARTIAL) / "config.json") for folder in places):
+        raise UserError(f"run {name_or_path} is not finished: vae resume {name_or_path} goes on with it.")
     runs = tuple(list_runs())
     if not runs:
         raise UserError(
