@@ -190,7 +190,7 @@ def test_grey_runs_beat_the_plain_recipe_and_more_dimensions_are_better():
 def test_the_pages_show_the_numbers_of_the_runs():
     page = (ROOT / "docs" / "scoreboard.md").read_text()
     assert between_marks(page, tables()) == page
-    quoted = dict(re.findall(r"^\| `(\w+)` \|.*\| ([\d.]+) \|$", (ROOT / "README.md").read_text(), re.MULTILINE))
+    quoted = dict(re.findall(r"^\| `(\w+)` \| ([\d.]+) \|", (ROOT / "README.md").read_text(), re.MULTILINE))
     assert set(quoted) == set(SHIPPED)
     for name, number in quoted.items():
         test = read_metrics(find_run(name))["test"]
