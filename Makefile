@@ -48,9 +48,10 @@ coverage:
 
 # Trainings killed at random moments, full disks, several workers, fuzzing, real installations.
 torture: .venv/ready
-	$(BIN)/python -m pytest tests -m torture -n 3 --dist loadfile
+	$(BIN)/python -m pytest tests -m "torture and not large" -n 3 --dist loadfile
 
-# A set larger than the memory, a class of thirty, each notebook alone in an empty folder, all in JupyterLab. An hour.
+# A set larger than the memory, a class of thirty, each notebook alone in an empty folder, all in JupyterLab, twenty
+# thousand damaged runs, the compressors on whole test sets. An hour.
 large: .venv/ready
 	$(BIN)/python -m pytest tests -m large -s
 

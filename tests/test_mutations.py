@@ -114,7 +114,7 @@ def test_a_mistake_in_the_code(copy, mutant):
     [
         ("mnist_2", "as it was", MANIFOLD),
         ("mnist_2", "made to fit", MANIFOLD),
-        ("mnist_2_exact", "made to fit", PACKED),
+        pytest.param("mnist_2_exact", "made to fit", PACKED, marks=pytest.mark.large),
     ],
 )
 def test_a_number_in_a_weight_file(copy, run, checksum, notebook):

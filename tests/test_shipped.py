@@ -207,7 +207,7 @@ def test_the_compressors_are_measured_again(name):
     assert set(compressor_sizes()[name]) == set(recorded)
 
 
-@pytest.mark.torture
+@pytest.mark.large
 @pytest.mark.parametrize("name", ["fashion_mnist", "faces"])
 def test_the_compressors_on_the_whole_test_set(name, full_data):
     assert compressors.measure(name) == pytest.approx(compressor_sizes()[name], rel=0.02)
