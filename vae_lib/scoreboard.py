@@ -53,7 +53,7 @@ def scoreboard(runs: Runs, compressed: Compressed | None = None) -> str:
         "| --- | --- | --- | --- | --- | --- | --- |",
         *_rows_of_bits(runs, compressed or {}),
         "",
-        *(f"| {' | '.join(row)} |" for row in (heads, ["---"] * len(heads), *grey)),
+        *(f"| {' | '.join(row)} |".replace("  ", " ") for row in (heads, ["---"] * len(heads), *grey)),
     ]
     return "\n".join(lines) + "\n"
 
