@@ -286,7 +286,6 @@ def test_a_run_with_files_of_ones_own_is_not_replaced(few, tmp_path, vae, name):
     assert files(tmp_path / "n") == before
 
 
-@pytest.mark.slow
 def test_two_runs_of_one_name_are_told_apart_by_their_paths(tmp_path, monkeypatch):
     monkeypatch.setenv("VAE_LIB_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
@@ -306,6 +305,7 @@ def test_an_unfinished_run_says_how_it_goes_on(tmp_path, monkeypatch):
         load_run("half")
 
 
+@pytest.mark.slow
 def test_two_unfinished_runs_of_one_name_are_told_apart_by_their_paths(few, tmp_path, monkeypatch):
     monkeypatch.setenv("VAE_LIB_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)

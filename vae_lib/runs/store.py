@@ -245,7 +245,7 @@ def save_run(
     if type(check_model(model)) is not VAE or model.own_networks:
         raise UserError('a run holds the networks of this library: keep your own with model.save("mine.keras").')
     path = user_path(name_or_path, "a run")
-    if path.name == str(path):
+    if path.name == os.fspath(name_or_path):  # a bare name
         path = project_dir("pickles") / path
     trained, rows = model.training_record or (TrainingConfig(epochs=0), ())
     history = rows if history is None else history
