@@ -50,8 +50,8 @@ coverage:
 torture: .venv/ready
 	$(BIN)/python -m pytest tests -m "torture and not large" -n 3 --dist loadfile
 
-# A set larger than the memory, a class of thirty, each notebook alone in an empty folder, all in JupyterLab, twenty
-# thousand damaged runs, the compressors on whole test sets. An hour.
+# A set larger than the memory, a class of thirty, each notebook alone in an empty folder, all in JupyterLab,
+# the compressors on whole test sets. An hour.
 large: .venv/ready
 	$(BIN)/python -m pytest tests -m large -s
 

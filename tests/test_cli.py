@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+import types
 
 import numpy as np
 import pytest
@@ -355,3 +356,18 @@ def test_help_names_the_defaults_that_there_are(capsys):
     text = " ".join(capsys.readouterr().out.split())
     assert "a run's name under pickles/, or its folder options:" in text  # nor has an argument
     assert "(default: where the run's came from)" in text
+
+
+@pytest.mark.parametrize(("flags", "said"), [([], True), (["--no-exact"], False)])
+def test_an_integral_that_takes_long_is_said_before_it_begins(flags, said, tmp_path, monkeypatch, capsys):
+    vae = VAE(2, image_shape=(8, 8, 1), likelihood="discretized_logistic", num_filters=4, hidden_units=8)
+    run = save_run(tmp_path / "grey", vae)
+    few = types.SimpleNamespace(test_images=np.zeros([2, 8, 8, 1], np.uint8))
+    monkeypatch.setattr("vae_lib.cli.commands._images_of", lambda *args: few)
+
+    def evaluate(*args, **options):
+        raise UserError("far enough.")
+
+    monkeypatch.setattr("vae_lib.evaluation.evaluate", evaluate)
+    assert cli.main(["evaluate", str(run), *flags]) == 2
+    assert ("--no-exact leaves it out" in capsys.readouterr().err) == said

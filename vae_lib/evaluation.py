@@ -129,7 +129,7 @@ def evaluate(
     Always the ELBO, the codes and the calibration of the first 1,000 images' pixels. ``samples`` adds
     importance-weighted bounds with so many samples each. ``exact``, for models with two latent dimensions, adds
     log p(x) by integration, and for the first 500 images the split of its distance from the ELBO; with the discretized
-    logistic this takes seconds for each image, otherwise a fraction of one. ``refine`` adds the ELBO after so many
+    logistic this takes seconds for each image. ``refine`` adds the ELBO after so many
     gradient steps for each image, the mean of 8 samples. All speak of the same pixels and, but for the sampling, of
     the same noise.
 

@@ -96,10 +96,9 @@ def of_text(source: str, section: str) -> list[str]:
         return ["", f"## {section}", "", "**Predict**", "", "> " + (words[0].upper() + words[1:]).replace("\n", "\n> ")]
     headings = ("# .+", "## What to remember", "## .+")
     heading = next(filter(None, (re.search(rf"^{found}$", source, re.M) for found in headings)), None)
-    if (
-        heading and source[: heading.start()].strip() and not re.search(r"^[-*] |\$\$", source, re.M)
-    ):  # its answer first
-        source, heading = source[: heading.start()], None
+    before = source[: heading.start()].strip() if heading else ""
+    if before and not re.search(r"^[-*] |\$\$", source, re.M):  # an answer, and then the next section
+        source, heading = before, None
     text = source[heading.end() :].split("\n## ")[0] if heading else source
     blocks = re.finditer(r"^[-*] .+?(?=\n\n|\Z)|\$\$.+?\$\$", text, re.M | re.S)
     shown = [re.sub(r"[,.]\$\$$", "$$", block.group()) for block in blocks]
