@@ -233,6 +233,7 @@ def test_it_pauses_when_nobody_looks_and_goes_on_when_somebody_does(watched, mon
     shown.play.click()
     assert shown.wait(60)
     assert "nobody" in shown.speed.value
+    monkeypatch.setattr(live, "MISSED_SECONDS", 600.0)  # nobody is missed again while this looks on
     step = shown.session.step
     shown._pulse.value = 2
     until = time.monotonic() + 30

@@ -408,7 +408,7 @@ def test_a_run_does_not_invent_its_images(sample, tmp_path, capsys):
 def test_a_name_with_a_slash_at_its_end_is_a_name(tmp_path, monkeypatch):
     monkeypatch.setenv("VAE_LIB_HOME", str(tmp_path))
     assert save_run("mine/", VAE(2, **TINY)) == tmp_path / "pickles" / "mine"
-    assert load_run("mine").name == "mine"
+    assert load_run("mine").name == load_run("mine/").name == "mine"
     with pytest.raises(UserError, match="give the run another name, or overwrite it"):
         save_run("mine", VAE(2, **TINY))
 

@@ -78,6 +78,12 @@ def find_unfinished(name_or_path: str | os.PathLike[str]) -> Path:
     raise UserError(f"there is no unfinished run {name_or_path}: see what lies under {project_dir('pickles')}.")
 
 
+def is_bare(name_or_path: str | os.PathLike[str]) -> bool:
+    """Whether this is a name alone, ``mine`` or ``mine/``, and not a path such as ``./mine``."""
+    name = os.fspath(name_or_path).rstrip("/" + os.sep)
+    return name == user_path(name_or_path, "a run").name != ".."
+
+
 def _places(name_or_path: str | os.PathLike[str]) -> list[Path]:
     """Where a run that was given by name or path can lie: a bare name may be one under ``pickles/``."""
     given = user_path(name_or_path, "a run")
@@ -85,8 +91,9 @@ def _places(name_or_path: str | os.PathLike[str]) -> list[Path]:
         given = real_path(given)
     if not given.name:  # the root of a disk
         return []
-    bare = os.fspath(name_or_path) == given.name
-    return [given, project_dir("pickles") / given, SHIPPED / given] if bare else [given]
+    if is_bare(name_or_path):
+        return [given, project_dir("pickles") / given, SHIPPED / given]
+    return [given]
 
 
 def find_run(name_or_path: str | os.PathLike[str]) -> Path:

@@ -35,7 +35,7 @@ from vae_lib.model import VAE, Encodings, check_encodings, check_model
 from vae_lib.runs import trust
 from vae_lib.runs.folders import LOCK, check_replaceable, delete_run, locked, own_checkpoints, set_aside
 from vae_lib.runs.limits import parameters
-from vae_lib.runs.places import PARTIAL, final_path, find_run, partial_path, project_dir
+from vae_lib.runs.places import PARTIAL, final_path, find_run, is_bare, partial_path, project_dir
 from vae_lib.runs.trust import WEIGHTS
 from vae_lib.trainer import Row
 
@@ -245,7 +245,7 @@ def save_run(
     if type(check_model(model)) is not VAE or model.own_networks:
         raise UserError('a run holds the networks of this library: keep your own with model.save("mine.keras").')
     path = user_path(name_or_path, "a run")
-    if path.name == os.fspath(name_or_path):  # a bare name
+    if is_bare(name_or_path):
         path = project_dir("pickles") / path
     trained, rows = model.training_record or (TrainingConfig(epochs=0), ())
     history = rows if history is None else history
