@@ -14,7 +14,7 @@ ifneq ($(wildcard tensorflow_datasets),)
 export TFDS_DATA_DIR ?= $(CURDIR)/tensorflow_datasets
 endif
 
-# About two minutes of training with the full set, and a quarter of that with the small sample.
+# Two to three minutes of training with the full set, and a third of that with the small sample.
 export DEMO_EPOCHS := from vae_lib import load_data; print(20 if load_data("mnist").source == "tfds" else 80)
 
 .PHONY: demo test test-slow test-notebooks coverage torture large test-browser bench pretrain numbers gallery explorers site cheat-sheet notebooks handouts offline-bundle lab lint catalogue requirements clean

@@ -1,5 +1,7 @@
 """The same VAE trained in the usual TensorFlow ways, from Keras layers with Keras' Adam.
 
+``make_fit`` is the exception: it trains this project's `VAE` in Keras' own loop.
+
 Each ``make_*`` takes thresholded images (N, 28, 28, 1) float32 and a batch size, and returns a function that trains
 for a number of steps and returns the last loss.
 """

@@ -128,7 +128,7 @@ def test_two_images_are_enough_for_a_folder(tmp_path):
     ("spoil", "reason"),
     [
         (lambda p: folder_of(p, []), "holds 0 images"),
-        (lambda p: folder_of(p, ["L"]), "holds 1 images"),
+        (lambda p: folder_of(p, ["L"]), "holds too few images .*: 1 of at least 2"),
         (lambda p: folder_of(p, ["L", "RGB"]), "mixes kinds"),
         (lambda p: (folder_of(p, ["L"]) / "x.png").write_bytes(b"no image"), "cannot be read"),
         (lambda p: Image.new("RGBA", (9, 9)).save(folder_of(p, ["L"]) / "x.png"), "RGBA"),
@@ -156,7 +156,14 @@ def prepared(monkeypatch, tmp_path):
 
     def read(name, im_dim, data_dir, channels=None, *, download=False):
         calls.append((name, im_dim))
-        return sources.read_sample(name, im_dim).as_examples()
+        train, test, label_names = sources.read_sample(name, im_dim)
+
+        def examples():
+            for split in (train, test):
+                for pixels, label in zip(*split, strict=True):
+                    yield sources.Example(pixels, int(label), split is test)
+
+        return sources.Images(len(train.images) + len(test.images), examples, label_names)
 
     monkeypatch.setattr(sources, "read_tfds", read)
     return calls
@@ -510,7 +517,7 @@ def test_broken_files_are_named_and_can_be_left_out(tmp_path, capsys):
     folder = folder_of(tmp_path, ["L"] * 30)
     for i in range(7):
         (folder / "class0" / f"broken{i}.png").write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"broken0.png cannot be read .*; skip_broken leaves such files out"):
+    with pytest.raises(UserError, match=r"broken0.png cannot be read .*; skip_broken .--skip-broken. leaves such files out"):
         load_data(folder)
     data = load_data(folder, skip_broken=True)
     assert len(data.train_images) + len(data.test_images) == 30

@@ -1,10 +1,13 @@
 """What a run needs is estimated from its config, and what cannot fit is refused before anything is done."""
 
+import json
+import statistics
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.conftest import ROOT
 from vae_lib import memory
 from vae_lib.backend import CORES
 from vae_lib.config import ModelConfig, RunConfig
@@ -30,6 +33,13 @@ def test_time_grows_with_the_work():
     assert limits.training_hours(RunConfig.from_flat(2, epochs=50), 60_000) == pytest.approx(10 * hours)
     assert limits.training_hours(RunConfig.from_flat(2, num_filters=64), 60_000) > 2 * hours
     assert 0.001 < hours < 0.1  # five epochs of MNIST take a minute or so
+
+
+def test_the_rate_is_that_of_the_benchmark():
+    results = json.loads((ROOT / "benchmarks" / "results.json").read_text())
+    measured = 60_000 / statistics.median(results["default"]["graph"]["rates"]) / 3600  # on two cores
+    estimated = limits.training_hours(RunConfig.from_flat(2, epochs=1), 60_000) * CORES / 2
+    assert estimated == pytest.approx(measured, rel=0.1)
 
 
 def test_what_cannot_fit_is_refused_and_what_takes_long_is_said(monkeypatch, capsys):

@@ -8,8 +8,10 @@ import pytest
 from tests.conftest import random_images
 from vae_lib.backend import keras, tf
 from vae_lib.errors import UserError
-from vae_lib.model import VAE
+from vae_lib.evaluation import evaluate_elbo
+from vae_lib.model import VAE, Elbo
 from vae_lib.networks import feature_size
+from vae_lib.training import train
 
 
 def small_vae(**options) -> VAE:
@@ -35,6 +37,23 @@ def test_any_batch_size_and_an_unknown_one(batch):
         assert [part.shape for part in terms] == [(batch,)] * 3
     function = tf.function(vae.reconstruct, input_signature=[tf.TensorSpec([None, 28, 28, 1])])
     assert function(tf.zeros([batch, 28, 28, 1])).shape == (batch, 28, 28, 1)
+
+
+class Doubled(VAE):
+    def elbo(self, x, epsilon, *, training=False):
+        return Elbo(*(2.0 * term for term in super().elbo(x, epsilon, training=training)))
+
+
+def test_an_elbo_of_ones_own_is_trained_and_measured():
+    images = random_images(20)
+    plain, doubled = (kind(latent_dim=2, num_filters=4, hidden_units=16, seed=1) for kind in (VAE, Doubled))
+    assert evaluate_elbo(doubled, images)["elbo"] == pytest.approx(2 * evaluate_elbo(plain, images)["elbo"])
+    rows = [train(vae, images, epochs=1, batch_size=20, learning_rate=1e-9)[-1] for vae in (plain, doubled)]
+    assert rows[1]["train_elbo"] == pytest.approx(2 * rows[0]["train_elbo"])
+    for vae in (plain, doubled):
+        vae.compile("adam")
+    losses = [vae.evaluate(images, verbose=0) for vae in (plain, doubled)]
+    assert losses[1] == pytest.approx(2 * losses[0], rel=0.05)  # each with noise of its own
 
 
 def test_colour_images():

@@ -72,7 +72,7 @@ def test_the_page_for_teachers_says_what_each_notebook_has():
     minutes = {"a minute": 1, "two minutes": 2, "three minutes": 3}
     for path in NOTEBOOKS:
         opening = "".join(json.loads(path.read_text())["cells"][0]["source"])
-        promised = minutes[re.search(r"(?:under|about) (\w+ minutes?)", opening)[1]]
+        promised = minutes[re.search(r"takes about (\w+ minutes?)", opening)[1]]
         assert rows.pop(path.name[:2]) == f"{promised} | {len(tagged(path, 'exercise'))}", path.name
     assert not rows
 

@@ -185,7 +185,7 @@ def test_the_readme_quotes_the_speed():
     assert peer == f"{max(rate for name, rate in rates.items() if name in PEERS):,.0f}"
 
 
-def test_the_peer_that_is_quoted_is_the_fastest():
+def test_the_peer_that_is_quoted_is_the_one_that_comes_closest():
     results = json.loads((ROOT / "benchmarks" / "results.json").read_text())
     speed = (ROOT / "docs" / "speed.md").read_text()
     for network, ratio in zip(
@@ -193,10 +193,8 @@ def test_the_peer_that_is_quoted_is_the_fastest():
     ):
         ours = results[network]["graph"]["rates"]
         peers = {n: r["rates"] for n, r in results[network].items() if n in PEERS and n not in HALF}
-        best = max(peers.values(), key=statistics.median)
-        assert statistics.median(a / b for a, b in zip(ours, best, strict=True)) == pytest.approx(
-            float(ratio), abs=5e-3
-        )
+        ratios = [statistics.median(map(operator.truediv, ours, theirs)) for theirs in peers.values()]
+        assert min(ratios) == pytest.approx(float(ratio), abs=6e-3)
 
 
 def test_the_page_of_speed_quotes_the_profile_and_the_quality():
@@ -221,8 +219,9 @@ def test_the_page_of_speed_quotes_the_profile_and_the_quality():
     quoted = re.search(r"bfloat16` is ([\d.]+) and ([\d.]+) times", page).groups()
     for network, ratio in zip(("default", "textbook"), quoted, strict=True):
         rates = {n: r["rates"] for n, r in results[network].items() if n in PEERS and n in HALF}
-        best, ours = max(rates.values(), key=statistics.median), results[network]["--precision bfloat16"]["rates"]
-        assert float(ratio) == pytest.approx(statistics.median(map(operator.truediv, ours, best)), abs=6e-3)
+        ours = results[network]["--precision bfloat16"]["rates"]
+        ratios = [statistics.median(map(operator.truediv, ours, theirs)) for theirs in rates.values()]
+        assert min(ratios) == pytest.approx(float(ratio), abs=6e-3)
 
 
 def test_the_pages_of_the_benchmarks_are_what_was_measured():

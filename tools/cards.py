@@ -26,7 +26,7 @@ DATA = {
         "which the data set grants no licence",
     ),
 }
-GRID = " For the ELBO and the KL, q is a Gaussian with the moments of the posterior on the grid."
+GRID = " For the ELBO and the KL, q is the Gaussian fitted to the posterior on the grid."
 BIASES = {
     "faces": "The people of Labeled Faces in the Wild were in the news around 2002: mostly men, mostly light-skinned, "
     "mostly middle-aged, and none was asked. The model draws what is frequent among them best and the rest worse. A "

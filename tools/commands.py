@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vae_lib.cli.commands import COMMANDS
-from vae_lib.cli.flags import main_parser, training_parser
+from vae_lib.cli.flags import main_parser, resuming_parser, training_parser
 from vae_lib.files import write_atomically
 
 HEAD = """# Commands
@@ -24,6 +24,7 @@ def page() -> str:
     lines = [HEAD, "| command | what it does |\n| --- | --- |"]
     lines += [f"| `vae {action.dest}` | {action.help} |" for action in commands._choices_actions]
     lines += ["", *_section(training_parser(), "train_VAE.py")]
+    lines += _section(resuming_parser(), "train_VAE.py --resume RUN")
     for name, parser in commands.choices.items():
         lines += _section(parser, f"vae {name}")
     return "\n".join(lines)

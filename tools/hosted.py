@@ -17,6 +17,7 @@ from vae_lib.files import write_atomically
 ROOT = Path(__file__).resolve().parents[1]
 BADGES = re.compile(r"\n*<!-- badges -->.*<!-- /badges -->", re.S)
 TAG = "install"
+PLACEHOLDER = "github.com/example/"
 
 
 def address() -> str:
@@ -39,7 +40,8 @@ def badges(repository: str, path: str) -> str:
     owner_and_name = repository.removeprefix("https://github.com/")
     colab = f"https://colab.research.google.com/github/{owner_and_name}/blob/main/{path}"
     kaggle = f"https://kaggle.com/kernels/welcome?src={repository}/blob/main/{path}"
-    return f"<!-- badges -->\nRun it on [Colab]({colab}) or on [Kaggle]({kaggle}).\n<!-- /badges -->"
+    later = " The links, and the cell below, need [a public address](../docs/hosting.md)." * (PLACEHOLDER in repository)
+    return f"<!-- badges -->\nRun it on [Colab]({colab}) or on [Kaggle]({kaggle}).{later}\n<!-- /badges -->"
 
 
 def hosted(book: nbformat.NotebookNode, repository: str, path: str) -> nbformat.NotebookNode:

@@ -36,7 +36,7 @@ def evaluate_elbo(model: VAE, images: np.ndarray, *, seed: int = EVALUATION_SEED
     One sample of z per image, the KL in closed form; the noise is fixed by ``seed``. ``nll`` is also known as the
     distortion and ``kl`` as the rate (Alemi et al. 2018). For grey pixels ``bits_per_pixel`` is the negative ELBO of
     the 8-bit image. The discretized logistic gives its probability as it is; with dequantized pixels, the density times
-    the width of a grey level, 1/256, bounds it from below (Theis et al. 2016).
+    the width of a grey level, 1/256, bounds it from below (Theis et al. 2016). Raises `UserError`.
     """
     images = as_images(images, check_model(model).config.image_shape)
     result: Report = {}
@@ -131,7 +131,8 @@ def evaluate(
     log p(x) by integration, and for the first 500 images the split of its distance from the ELBO; with the discretized
     logistic this takes seconds for each image. ``refine`` adds the ELBO after so many
     gradient steps for each image, the mean of 8 samples. All speak of the same pixels and, but for the sampling, of
-    the same noise.
+    the same noise. Raises `UserError`, also for ``exact`` in other than two dimensions and for weights that are not
+    finite.
 
     The keys: ``images``, ``seed``, ``noise_samples``; ``elbo``, ``nll``, ``kl``, and for grey or colour pixels
     ``bits_per_pixel``; ``kl_per_dimension``, ``active_units``, ``aggregate_variance``, ``moment_kl`` and up to two

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vae_lib.backend import keras, tf
 from vae_lib.errors import Fault, UserError
-from vae_lib.files import user_path
+from vae_lib.files import make_folder, user_path
 from vae_lib.layers import Conv2D, DepthToSpace, gelu
 from vae_lib.model import VAE, check_model
 
@@ -122,11 +122,7 @@ def write_onnx(model: VAE, path: str | os.PathLike[str]) -> list[Path]:
 def _written(writes: Mapping[Path, Callable[[Path], object]]) -> None:
     """Let functions fill names in a new folder beside the files' places, and rename all once all are complete."""
     first = next(iter(writes))
-    try:
-        first.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = f"{first.parent} is no folder" if isinstance(error, FileExistsError) else error.strerror
-        raise UserError(f"cannot write {first}: {reason}.") from None
+    make_folder(first)
     for place in writes:
         if place.is_dir():
             raise UserError(f"cannot write {place}: it is a folder.")

@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from PIL import Image
 
 from vae_lib.errors import Fault, UserError
-from vae_lib.files import user_path, write_atomically
+from vae_lib.files import output_path, write_atomically
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 2**28  # of a picture, or of all frames of an animation
@@ -140,7 +140,7 @@ def write_image(path: str | os.PathLike[str], image: np.ndarray) -> Path:
 
     Raises `UserError`.
     """
-    target = _writable(path)
+    target = output_path(path, "a picture's file")
     suffix = target.suffix.lower()
     if suffix not in SUFFIXES:
         raise UserError(f"cannot write {target}: the name must end in one of {', '.join(SUFFIXES)}.")
@@ -157,7 +157,7 @@ def write_gif(path: str | os.PathLike[str], frames: np.ndarray, *, frame_ms: int
         raise UserError(f"a frame takes a multiple of 10 ms, from {MIN_FRAME_MS} to {MAX_FRAME_MS:,}, not {frame_ms}.")
     if not len(frames):
         raise UserError("an animation needs at least one frame.")
-    target = _writable(path)
+    target = output_path(path, "a picture's file")
     if target.suffix.lower() != ".gif":
         raise UserError(f"cannot write {target}: the name of an animation must end in .gif.")
     for levels in GIF_LEVELS:
@@ -167,17 +167,6 @@ def write_gif(path: str | os.PathLike[str], frames: np.ndarray, *, frame_ms: int
         if len(content) <= GIF_BYTES:
             break
     return _write(target, content)
-
-
-def _writable(path: str | os.PathLike[str]) -> Path:
-    target = user_path(path, "a picture's file")
-    if os.path.isdir(target):
-        raise UserError(f"cannot write {target}: it is a folder.")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write {target}: {error.strerror}.") from None
-    return target
 
 
 def _write(target: Path, content: bytes) -> Path:

@@ -35,6 +35,25 @@ def real_path(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
+def output_path(path: str | os.PathLike[str], what: str) -> Path:
+    """Where a file is to be written, its folder made; raises `UserError` where that cannot be."""
+    target = user_path(path, what)
+    if os.path.isdir(target) or not target.name:
+        raise UserError(f"cannot write {target}: it is a folder.")
+    make_folder(target)
+    return target
+
+
+def make_folder(target: Path) -> None:
+    """Make the folder that the file ``target`` is to lie in; raises `UserError`."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(f"cannot write {target}: {target.parent} is no folder.") from None
+    except OSError as error:
+        raise UserError(f"cannot write {target}: {error.strerror}.") from None
+
+
 def staging_path(path: Path, ending: str = "") -> Path:
     """Where the content of ``path`` is written before it is complete: short, and this process' own."""
     return path.with_name(f".{zlib.crc32(os.fsencode(path.name)):08x}.{os.getpid()}.part{ending}")

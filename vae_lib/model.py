@@ -147,6 +147,7 @@ class VAE(keras.Model):
         """The posterior q(z | x) of prepared images, (B, H, W, C) -> two tensors (B, D).
 
         ``training`` is for networks of your own that behave differently then, by dropout or batch normalization.
+        Raises `UserError`.
         """
         x = tf.convert_to_tensor(x)
         if not x.dtype.is_floating or not x.shape.is_compatible_with([None, *self.config.image_shape]):
@@ -290,7 +291,8 @@ class VAE(keras.Model):
         Thresholded at 0.5; or (dynamic) 1 where ``uniform`` noise lies below the grey value, which gives each
         pixel the probability that its grey value names; or grey and, for a density, dequantized, (byte + uniform) /
         256. A density without that noise could grow without bound on pixels that are exactly 0 (Theis et al. 2016).
-        Without ``uniform`` grey values lie in the middle of their level, as the discretized logistic takes them.
+        Without ``uniform`` grey values lie in the middle of their level, as the discretized logistic takes them, and
+        for dynamic binarization a `ValueError` is raised.
         """
         grey = tf.cast(images, tf.float32)
         if self.config.binarize == "threshold":
@@ -441,7 +443,10 @@ class VAE(keras.Model):
     # ---- Keras' compile, fit and evaluate --------------------------------------------------------------
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        """`reconstruct`, so that ``vae(x)`` and ``vae.predict(x)`` do what one expects; ``x`` may be bytes."""
+        """`reconstruct`, so that ``vae(x)`` and ``vae.predict(x)`` do what one expects; ``x`` may be bytes.
+
+        Raises `UserError`.
+        """
         self._check_shape(inputs)
         if inputs.dtype == tf.uint8:
             inputs = self.prepare(inputs, tf.fill(tf.shape(inputs), 0.5))

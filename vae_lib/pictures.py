@@ -52,6 +52,7 @@ def manifold(
     """The decoded plane as one picture, (n * H, n * W, C) uint8: z_1 grows to the right, z_2 upwards.
 
     ``values`` (n,) are the coordinates along each axis, by default 40 that share the prior's probability evenly.
+    Raises `UserError`.
 
         >>> import numpy as np
         >>> from vae_lib import VAE, manifold
@@ -92,7 +93,7 @@ def spiral_frames(
 def reconstructions(model: VAE, images: np.ndarray, columns: int = 10) -> np.ndarray:
     """Images beside what the model makes of them, (N, H, W, C), bytes or floats in [0, 1], -> one picture.
 
-    Each image stands, as the model sees it, to the left of its reconstruction.
+    Each image stands, as the model sees it, to the left of its reconstruction. Raises `UserError`.
 
         >>> from vae_lib import VAE, load_data, reconstructions
         >>> images = load_data("mnist", source="sample").test_images[:20]
@@ -107,7 +108,9 @@ def reconstructions(model: VAE, images: np.ndarray, columns: int = 10) -> np.nda
 
 
 def samples(model: VAE, n: int = 100, *, seed: int = 0, columns: int = 10) -> np.ndarray:
-    """The means of ``n`` images decoded from the prior, as one picture.
+    """The means of ``n`` images decoded from the prior, as one picture, bytes (rows * H, columns * W, C).
+
+    Raises `UserError`.
 
     >>> from vae_lib import VAE, samples
     >>> samples(VAE(latent_dim=2, num_filters=4), 20).shape

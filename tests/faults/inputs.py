@@ -233,6 +233,7 @@ def _tools() -> Iterator[Case]:
     yield Case("tools", ["evaluate", "RUN", "--data-dir", "own"], animation)
     yield Case("tools", ["export", "RUN", "--out", "."])
     yield Case("tools", ["export", "RUN", "--out", ""])
+    yield Case("tools", ["export", "faces_2", "--source", "sample"])
     yield Case("tools", ["samples", "RUN", "--out", "picture.nonsense"])
     yield Case("tools", ["reconstruct", "RUN", "--source", "nowhere"])
     for value in ("0", "-1", "x"):

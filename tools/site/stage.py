@@ -19,7 +19,7 @@ from typing import Any
 import nbformat
 
 import vae_lib
-from tools.hosted import BADGES, TAG, address
+from tools.hosted import BADGES, PLACEHOLDER, TAG, address
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAPTERS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("notebooks/*.ipynb"))
@@ -115,7 +115,7 @@ def stage_page(name: str, out: Path, to: str | None = None) -> None:
 def stage_notebook(name: str, out: Path) -> None:
     """A notebook; where it first links a page that lives without a kernel, the page is shown below."""
     book, shown = nbformat.read(ROOT / name, as_version=4), set[str]()
-    if "/example/" in address():  # a placeholder, whose badges lead nowhere
+    if PLACEHOLDER in address():  # whose badges lead nowhere
         book.cells[0].source = BADGES.sub("", book.cells[0].source)
     for cell in book.cells:
         if cell.cell_type != "markdown":

@@ -408,7 +408,10 @@ def _export(args: argparse.Namespace) -> None:
     # The sample's faces are cropped more widely than those of LFW, and an encoder misreads them.
     config = run.config
     data = None
-    if config.data.name != "faces":
+    if config.data.name == "faces":
+        if args.source is not None or args.data_dir is not None:
+            raise UserError("the page of a run on faces shows none of them: leave --source and --data-dir off.")
+    else:
         source = args.source or ("sample" if config.data.name in DATASETS else None)
         data = _images_of(config, source, args.data_dir) if config.data.name or args.data_dir is not None else None
     page = export.run_page(run, data, examples=_count("--examples", args.examples))

@@ -39,7 +39,13 @@ FURTHER: list[Row] = [
     ("--grid-side", int, 56, "N", "codes along a side of the grid that the marginal objective sums over"),
     ("--patience", int, 0, "EPOCHS", "stop after this many without a better validation ELBO, keep the best; 0: never"),
     ("--checkpoint-every", int, 0, "STEPS", "checkpoint within epochs too; 0: after each epoch only"),
-    ("--channels", int, None, "C", "convert a folder's images to grey (1) or RGB (3) (default: as they are)"),
+    (
+        "--channels",
+        int,
+        None,
+        "C",
+        "convert images of a folder or tfds:NAME to grey (1) or RGB (3) (default: as they are)",
+    ),
     ("--source", str, "auto", "SOURCE", "'auto', 'tfds', 'sample', or a folder that TensorFlow Datasets prepared"),
     ("--out", str, None, "FOLDER", "the run's folder (default: a new one under pickles/)"),
 ]
@@ -211,7 +217,13 @@ def main_parser(commands: Mapping[str, Command], prog: str) -> Parser:
     _add(check, limits)
     page: Row = ("--out", str, None, "FILE", "where to write (default: in the current folder, named after the run)")
     count: Row = ("--examples", int, 20, "N", "how many test images to put in")
-    sample: Row = ("--source", str, None, "SOURCE", "where the test images come from (default: the bundled sample)")
+    sample: Row = (
+        "--source",
+        str,
+        None,
+        "SOURCE",
+        "where its images come from (default: the sample, or the run's own)",
+    )
     text = "write a run as one HTML file with sliders that works offline, or for other programs"
     export = add("export", text, [page, count, sample, MOVED]).add_mutually_exclusive_group()
     text = "write RUN.keras, and RUN_decoder.keras for Keras without vae_lib"

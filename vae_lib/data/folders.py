@@ -59,7 +59,8 @@ def list_folder(folder: Path) -> Listing:
     """
     files, left_out = _image_files(folder)
     if len(files) < 2:
-        raise UserError(f"{folder} holds {len(files)} images ({', '.join(sorted(IMAGE_SUFFIXES))}); it needs 2.")
+        kinds = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise UserError(f"{folder} holds too few images ({kinds}): {len(files)} of at least 2.")
     return Listing(folder, files, left_out)
 
 
@@ -89,7 +90,7 @@ def read_folder(listing: Listing, im_dim: int, channels: int | None = None, *, s
         for i, found in enumerate(in_order(attempt, files)):
             if isinstance(found, UserError):
                 if not skip_broken:
-                    raise UserError(f"{str(found).removesuffix('.')}; skip_broken leaves such files out.")
+                    raise UserError(f"{str(found).rstrip('.')}; skip_broken (--skip-broken) leaves such files out.")
                 broken += 1
                 if broken <= NAMED:
                     notice(f"left out: {found}")
@@ -99,7 +100,7 @@ def read_folder(listing: Listing, im_dim: int, channels: int | None = None, *, s
                 kinds = ["grey" if shape[-1] == 1 else "RGB" for shape in (first[1], found.shape)]
                 raise UserError(
                     f"{folder} mixes kinds of images, {kinds[0]} ({first[0]}) and {kinds[1]} ({files[i].name}): "
-                    "channels of 1 or 3 converts them all to grey or to RGB."
+                    "channels (--channels) of 1 or 3 converts them all to grey or to RGB."
                 )
             if waiting is not None:
                 yield waiting

@@ -1,8 +1,8 @@
 """Images through one function: `load_data` finds a source, decodes it once and keeps the result.
 
-Sources in order: the decoded cache, TFDS prepared on disk, a TFDS download, the bundled sample. Whatever the source,
-its images are decoded one after another into files of the cache, from which they are memory-mapped: they may be more
-than the memory holds.
+Sources in order: the decoded cache, TFDS prepared on disk, a TFDS download, the bundled sample. Full sets
+and large folders are decoded one image after another into files of the cache, from which they are memory-mapped: they
+may be more than the memory holds.
 """
 
 from __future__ import annotations

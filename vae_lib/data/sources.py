@@ -81,16 +81,6 @@ class Splits(NamedTuple):
     test: Split
     label_names: tuple[str, ...]
 
-    def as_examples(self) -> Images:
-        """The same as `Images`."""
-
-        def examples() -> Iterator[Example]:
-            for part in (self.train, self.test):
-                for pixels, label in zip(*part, strict=True):
-                    yield Example(pixels, int(label), part is self.test)
-
-        return Images(len(self.train.images) + len(self.test.images), examples, self.label_names)
-
 
 def in_test_set(name: str) -> bool:
     """Whether ``name`` (a person, a file) is held out: about one in ten, the same on every machine."""

@@ -19,7 +19,7 @@ from vae_lib.backend import keras
 from vae_lib.data.loading import ImageData, as_image_data
 from vae_lib.errors import Fault, UserError
 from vae_lib.evaluation import kl_per_dimension
-from vae_lib.files import user_path, write_atomically
+from vae_lib.files import output_path, write_atomically
 from vae_lib.layers import Conv2D, DepthToSpace, gelu
 from vae_lib.model import LOG_SCALE, VAE, Encodings, check_encodings, check_model
 from vae_lib.runs.store import Run
@@ -360,13 +360,7 @@ class EmbeddedPage:
 
 def write_page(path: str | os.PathLike[str], page: str) -> Path:
     """Write a page; whatever stood at ``path`` stays until the new one is whole. Raises `UserError`."""
-    target = user_path(path, "the page's file")
-    if os.path.isdir(target) or not target.name:
-        raise UserError(f"cannot write {target}: it is a folder.")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write {target}: {error.strerror}.") from None
+    target = output_path(path, "the page's file")
     try:
         write_atomically(target, page.encode(errors="replace"))
     except OSError as error:

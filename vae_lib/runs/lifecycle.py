@@ -82,8 +82,8 @@ def train_run(
 
     The place is reserved before training, so what cannot be saved is not trained. ``record`` keeps pictures of the
     plane at some fifty moments of the training, also of one that is resumed. ``tensorboard`` is a folder for what
-    TensorBoard shows. ``report``, ``after_epoch`` and ``strategy`` are those of `run_epochs`. Raises `UserError`, and
-    `Interrupted` after a signal.
+    TensorBoard shows. ``report``, ``after_epoch`` and ``strategy`` are those of `run_epochs`. Raises `UserError`,
+    `Fault` where the machine fails it, `WorkerLost` where another worker does, and `Interrupted` after a signal.
     """
     if not isinstance(config, RunConfig) or not isinstance(data, ImageData):
         found = f"{type(config).__name__} and {type(data).__name__}"
@@ -121,7 +121,7 @@ def resume_run(
 ) -> Path:
     """Go on with an unfinished run from its newest checkpoint, or from the start where it has none.
 
-    The result is the same, bit for bit, as that of a run that was never interrupted. Raises `UserError` and `Fault` as
+    The result is the same, bit for bit, as that of a run that was never interrupted. Raises what
     `train_run` does.
     """
     folder = places.find_unfinished(name_or_path)

@@ -14,7 +14,7 @@ from vae_lib.networks import PATCH, feature_size
 WEIGHT_BYTES = 4 * 4  # a weight, its gradient and Adam's two moments, in float32
 BASE_BYTES = 600e6  # Python with TensorFlow
 KEPT = 3  # arrays that training keeps for each activation: before and after the nonlinearity, and a gradient
-PRODUCTS_PER_CORE = 5e10  # multiplications a second while the default network trains (benchmarks/RESULTS.md)
+PRODUCTS_PER_CORE = 3e10  # multiplications a second while the default network trains (benchmarks/RESULTS.md)
 TEMPORARY_BYTES = 50_000
 LONG_HOURS = 2.0  # worth a warning
 

@@ -109,6 +109,8 @@ def find_run(name_or_path: str | os.PathLike[str]) -> Path:
         return found[0]
     if any(os.path.isfile(folder.with_name(folder.name + PARTIAL) / "config.json") for folder in places):
         raise UserError(f"run {name_or_path} is not finished: vae resume {name_or_path} goes on with it.")
+    if not is_bare(name_or_path):
+        raise UserError(f"there is no run at {name_or_path}: a run's folder holds a config.json.")
     runs = tuple(list_runs())
     if not runs:
         raise UserError(
@@ -120,7 +122,10 @@ def find_run(name_or_path: str | os.PathLike[str]) -> Path:
 
 
 def list_runs(root: str | os.PathLike[str] | None = None) -> list[str]:
-    """The names of the finished runs under ``root``, sorted; by default under ``pickles/``, and of those shipped."""
+    """The names of the finished runs under ``root``, sorted; by default under ``pickles/``, and of those shipped.
+
+    Raises `UserError` where ``root`` is no path.
+    """
     roots = [project_dir("pickles"), SHIPPED] if root is None else [user_path(root, "a folder")]
     found = {path.parent.name for place in roots for path in place.glob("*/config.json")}
     return sorted(name for name in found if not name.endswith(PARTIAL))

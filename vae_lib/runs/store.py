@@ -231,7 +231,8 @@ def save_run(
     A bare name is kept under ``pickles/``, where `load_run` looks for it, and a path where it says. With ``data`` the
     test set is encoded and measured, unless ``encodings`` and ``metrics`` are given. ``training`` and ``history`` are
     by default those of the last `train` of the model. Raises `UserError` where the run exists and ``overwrite`` is not
-    set, and for a model with networks of your own, which ``model.save("x.keras")`` keeps.
+    set, and for a model with networks of your own, which ``model.save("x.keras")`` keeps; and `Fault` where the disk is
+    full or the numbers are not finite.
 
         >>> import tempfile
         >>> from vae_lib import VAE, load_run, save_run
@@ -339,7 +340,8 @@ def read_config(folder: Path) -> tuple[RunConfig, str | None]:
 def load_run(name_or_path: str | os.PathLike[str]) -> Run:
     """A finished run by name or path, its weights checked against their checksum; raises `UserError`.
 
-    A name is looked for under ``pickles/``: see `save_run` for an example.
+    A name is looked for in the current folder, under ``pickles/`` and among the runs that come with the package; one
+    that fits two runs is refused. A path, with a separator in it, is taken as it is. See `save_run` for an example.
     """
     folder = find_run(name_or_path)
     config, checksum = read_config(folder)
