@@ -127,7 +127,7 @@ def test_two_images_are_enough_for_a_folder(tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (lambda p: folder_of(p, []), "holds 0 images"),
+        (lambda p: folder_of(p, []), "holds too few images .*: 0 of at least 2"),
         (lambda p: folder_of(p, ["L"]), "holds too few images .*: 1 of at least 2"),
         (lambda p: folder_of(p, ["L", "RGB"]), "mixes kinds"),
         (lambda p: (folder_of(p, ["L"]) / "x.png").write_bytes(b"no image"), "cannot be read"),

@@ -135,7 +135,7 @@ def test_the_time_is_that_of_the_multiplications(settings, codes):
     encoder, decoder = work_by_hand(network | {k: v for k, v in settings.items() if k in ("likelihood", "binarize")})
     batch = config.training.batch_size
     steps = 3 * 1000 / batch
-    expected = 3 * (batch * encoder + codes * decoder) * steps / (5e10 * CORES) / 3600
+    expected = 3 * (batch * encoder + codes * decoder) * steps / (limits.PRODUCTS_PER_CORE * CORES) / 3600
     assert limits.decoded_codes(config) == codes
     assert limits.training_hours(config, 1000) == pytest.approx(expected)
 
