@@ -517,7 +517,9 @@ def test_broken_files_are_named_and_can_be_left_out(tmp_path, capsys):
     folder = folder_of(tmp_path, ["L"] * 30)
     for i in range(7):
         (folder / "class0" / f"broken{i}.png").write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"broken0.png cannot be read .*; skip_broken .--skip-broken. leaves such files out"):
+    with pytest.raises(
+        UserError, match=r"broken0.png cannot be read .*; skip_broken .--skip-broken. leaves such files out"
+    ):
         load_data(folder)
     data = load_data(folder, skip_broken=True)
     assert len(data.train_images) + len(data.test_images) == 30
