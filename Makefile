@@ -51,7 +51,7 @@ torture: .venv/ready
 	$(BIN)/python -m pytest tests -m "torture and not large" -n 3 --dist loadfile
 
 # A set larger than the memory, a class of thirty, each notebook alone in an empty folder, all in JupyterLab,
-# the compressors on whole test sets. An hour.
+# the compressors on whole test sets, more kills and damaged runs than torture has. More than an hour.
 large: .venv/ready
 	$(BIN)/python -m pytest tests -m large -s
 

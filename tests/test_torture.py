@@ -25,8 +25,16 @@ def bits(folder):
     return [w.tobytes() for w in run.model.get_weights()], run.history
 
 
-@pytest.mark.parametrize(("mode", "epochs"), [("graph", 8), ("eager", 3)])
-def test_ten_kills_at_random_moments_end_in_the_same_bits(tmp_path, mode, epochs):
+@pytest.mark.parametrize(
+    ("planned", "mode", "epochs"),
+    [
+        (4, "graph", 4),
+        (4, "eager", 2),
+        pytest.param(10, "graph", 8, marks=pytest.mark.large),
+        pytest.param(10, "eager", 3, marks=pytest.mark.large),
+    ],
+)
+def test_kills_at_random_moments_end_in_the_same_bits(tmp_path, planned, mode, epochs):
     """SIGKILL, checkpoint writing included: a checkpoint of 11 MB follows every fifth step."""
     settings = ["-l", "2", "--source", "sample", "--mode", mode, "--epochs", str(epochs), "--checkpoint-every", "5"]
     whole, part = tmp_path / "whole", tmp_path / "part"
@@ -36,7 +44,7 @@ def test_ten_kills_at_random_moments_end_in_the_same_bits(tmp_path, mode, epochs
     print(f"\n{mode}: uninterrupted in {time.monotonic() - began:.1f} s")
     chance = random.Random(7)
     command, kills, while_writing, last = [*TRAIN, *settings, "--out", str(part)], 0, 0, -1.0
-    for _ in range(10):
+    for _ in range(planned):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         while process.poll() is None and _newest(partial) <= last:  # until it got further than the last one
             time.sleep(0.02)
@@ -49,7 +57,7 @@ def test_ten_kills_at_random_moments_end_in_the_same_bits(tmp_path, mode, epochs
         last = _newest(partial)
         command = [*TRAIN, "--resume", str(part)]
     print(f"{mode}: {kills} kills, {while_writing} of them while a checkpoint was being written")
-    assert kills == 10
+    assert kills == planned
     subprocess.run([*TRAIN, "--resume", str(part)], check=True, stdout=subprocess.DEVNULL)
     assert bits(part) == bits(whole)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["part", "whole"]

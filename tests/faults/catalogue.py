@@ -27,9 +27,9 @@ HEAD = """# Bad input, and what answers it
 
 Every line below was typed in an empty folder, and every damage was done to a copy of a run. Each gets one sentence on
 stderr and exit status 2; the folder is the same before and after. `make catalogue` writes this page, and the tests compare
-each sentence with it. Beyond the table, `make torture` tries full, read-only and limited disks, signals at fifty random
-moments, a folder that is removed while training, eight trainings that start together, 5,000 random command lines and
-20,000 randomly damaged runs; `python -m tests.faults.fuzz` fuzzes the loader guided by coverage, with atheris.
+each sentence with it. Beyond the table, `make torture` tries full, read-only and limited disks, signals at random
+moments, a folder that is removed while training, eight trainings that start together, 5,000 random command lines and as many
+randomly damaged runs; `make large` fifty signals and 20,000 damaged runs; `python -m tests.faults.fuzz` fuzzes the loader guided by coverage, with atheris.
 
 What is no command line and no damage has tests of its own: `tests/test_misuse.py` (arrays, labels, models, seeds, output that
 breaks) and `tests/test_habits.py` (names and links, permissions, files of one's own in a run, callbacks that fail, copies,
