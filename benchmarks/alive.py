@@ -10,6 +10,7 @@ import json
 import statistics
 import time
 from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import Page, sync_playwright
 
@@ -96,23 +97,28 @@ def watched() -> dict[str, float]:
     return {"share of train's speed": statistics.median(shares), "pictures a second": statistics.median(rates)}
 
 
-def main() -> None:
-    found = {"the lab, in Chromium": lab(), "watch, on the sample": watched()}
+def page(found: dict[str, Any]) -> str:
+    """ALIVE.md from what was measured."""
     lines = [
         "# How smoothly the lab and `watch` run",
         "",
         "Written by `python -m benchmarks.alive`; do not edit.",
         "",
         INTRO,
-        "",
     ]
-    lines += [f"- date: {datetime.date.today()}", f"- machine: {machine()}"]
-    for name, numbers in found.items():
+    lines += ["", f"- date: {found['date']}", f"- machine: {found['machine']}"]
+    for name, numbers in found["measured"].items():
         lines += ["", f"## {name[:1].upper()}{name[1:]}", "", "| measure | value |", "| --- | --- |"]
         lines += [f"| {what} | {value:,.{0 if float(value).is_integer() else 2}f} |" for what, value in numbers.items()]
-    (HERE / "ALIVE.md").write_text("\n".join(lines) + "\n")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    measured = {"the lab, in Chromium": lab(), "watch, on the sample": watched()}
+    found = {"date": str(datetime.date.today()), "machine": machine(), "measured": measured}
     (HERE / "alive.json").write_text(json.dumps(found, indent=1) + "\n")
-    print("\n".join(lines))
+    (HERE / "ALIVE.md").write_text(page(found))
+    print(page(found))
 
 
 if __name__ == "__main__":

@@ -188,6 +188,7 @@ def scale_page(found: dict[str, Any]) -> str:
 
 def cost_page(found: dict[str, Any]) -> str:
     same = [found["curves"][name][str(STANDARD[name])]["rate"] for name in CURVES if name != "images"]
+    same += [row["rate"] for row in found["curves"]["images"].values()]
     lines = [
         "# How cost grows",
         "",
@@ -196,7 +197,7 @@ def cost_page(found: dict[str, Any]) -> str:
         f"{STANDARD['latent_dim']} latent dimensions, batch {STANDARD['batch_size']}; random images.",
         "",
         f"Each row is one process that trains for {SECONDS:.0f} seconds. The setting that the tables have in "
-        f"common came out between {min(same):,.0f} and {max(same):,.0f} images/s, so that smaller "
+        f"common, streamed or not, came out between {min(same):,.0f} and {max(same):,.0f} images/s, so that smaller "
         "differences mean nothing.",
         "",
         f"- date: {found['date']}",
