@@ -32,19 +32,18 @@ test: .venv/ready
 	$(BIN)/python -m pytest tests -n 2 $(COVERAGE)
 	@echo "Left out: make test-slow, make test-notebooks, make torture, make large and make test-browser."
 
-# The tests that train or evaluate for many seconds, or start many processes.
+# The tests that train or evaluate for many seconds, or start many processes and wait for them.
 test-slow: .venv/ready
-	$(BIN)/python -m pytest tests -m slow -n 2 $(COVERAGE)
+	$(BIN)/python -m pytest tests -m slow -n 3
 
 # The notebooks, executed again: what they print and draw is compared with what is stored.
 test-notebooks: .venv/ready
 	$(BIN)/python -m pytest notebooks -n 2 --dist loadfile
 
-# Both kinds of tests, and the lines and branches of the package that they reach: 95 % where the full data sets are.
+# make test, and the lines and branches of the package that it reaches: 95 % where the full data sets are.
 coverage:
 	mkdir -p build/coverage
-	$(MAKE) test COVERAGE="--cov --cov-report="
-	$(MAKE) test-slow COVERAGE="--cov --cov-append --cov-report=term-missing:skip-covered --cov-fail-under=95"
+	$(MAKE) test COVERAGE="--cov --cov-report=term-missing:skip-covered --cov-fail-under=95"
 
 # Trainings killed at random moments, full disks, several workers, fuzzing, real installations.
 torture: .venv/ready

@@ -370,7 +370,8 @@ def test_the_dissection_is_the_one_of_the_package(visit, name):
 
     def numbers():
         for _ in range(1200):
-            if found := page.evaluate("explorer.dissection()"):
+            found = page.evaluate("explorer.dissection()")
+            if found and found["gap"] is not None:  # it is computed when it is drawn
                 return found
             page.wait_for_timeout(100)
         raise AssertionError(page.inner_text("#dissection-status"))
