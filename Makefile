@@ -47,7 +47,7 @@ coverage:
 
 # Trainings killed at random moments, full disks, several workers, fuzzing, real installations.
 torture: .venv/ready
-	$(BIN)/python -m pytest tests -m "torture and not large" -n 3 --dist loadfile
+	$(BIN)/python -m pytest tests -m "torture and not large" -n 3 --dist loadgroup
 
 # A set larger than the memory, a class of thirty, each notebook alone in an empty folder, all in JupyterLab,
 # the compressors on whole test sets, more kills and damaged runs than torture has. More than an hour.
@@ -56,7 +56,8 @@ large: .venv/ready
 
 # JupyterLab and the exported pages in a headless Chromium, which must be installed; screenshots in build/.
 test-browser: .venv/ready
-	$(BIN)/python -m pytest tests/browser -m "browser and not large" -s
+	$(BIN)/python -m pytest tests/browser/test_site.py -m "browser and not large" -n 2
+	$(BIN)/python -m pytest tests/browser -m "browser and not large" -s --ignore tests/browser/test_site.py
 
 # Everything in benchmarks/RESULTS.md; prepares .venv-bench with the peers.
 bench: .venv-bench/ready

@@ -74,6 +74,7 @@ def copy_of_the_source(folder: Path) -> Path:
 
 
 @pytest.mark.torture
+@pytest.mark.xdist_group("installations")  # which share an environment
 def test_an_editable_install_beside_the_pins(environment, tmp_path):
     source = copy_of_the_source(tmp_path)
     pip(environment, "install", "--no-deps", "--no-build-isolation", "-e", ".", cwd=source)
@@ -103,6 +104,7 @@ def runner(environment: Path, here: Path):
 
 
 @pytest.mark.torture
+@pytest.mark.xdist_group("installations")  # which share an environment
 def test_the_oldest_tensorflow_and_tensorboard(wheel, tmp_path):
     """The lower bounds of TensorFlow and Keras; everything else as in the pins."""
     project, pins = ((ROOT / name).read_text() for name in ("pyproject.toml", "requirements.txt"))
@@ -128,6 +130,7 @@ def test_the_oldest_tensorflow_and_tensorboard(wheel, tmp_path):
 
 
 @pytest.mark.torture
+@pytest.mark.xdist_group("installations")  # which share an environment
 def test_from_an_installed_wheel(environment, wheel, tmp_path):
     """Outside of the checkout, in an empty folder: the block, and every command."""
     here, run = tmp_path, runner(environment, tmp_path)
