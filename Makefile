@@ -1,6 +1,7 @@
-# make demo | make test | make lab: each prepares .venv by itself. Override: PYTHON, EPOCHS.
+# make demo | make test | make lab: each prepares .venv by itself. Override: PYTHON, EPOCHS, JOBS.
 PYTHON ?= python3
 EPOCHS ?=
+JOBS ?= 2
 BIN := .venv/bin
 export KERAS_BACKEND := tensorflow
 export TF_CPP_MIN_LOG_LEVEL := 3
@@ -27,9 +28,9 @@ demo: .venv/ready
 	$(BIN)/vae animate pickles/demo --out img/demo.gif
 	@echo "The run is in pickles/demo, its manifold in img/demo.png, its spiral in img/demo.gif."
 
-# The tests, two at a time, but for those that take long or need a browser. COVERAGE: further options.
+# The tests, JOBS at a time, but for those that take long or need a browser. COVERAGE: further options.
 test: .venv/ready
-	$(BIN)/python -m pytest tests -n 2 $(COVERAGE)
+	$(BIN)/python -m pytest tests -n $(JOBS) $(COVERAGE)
 	@echo "Left out: make test-slow, make test-notebooks, make torture, make large and make test-browser."
 
 # The tests that train or evaluate for many seconds, or start many processes and wait for them.
@@ -43,7 +44,7 @@ test-notebooks: .venv/ready
 # make test, and the lines and branches of the package that it reaches: 95 % where the full data sets are.
 coverage:
 	mkdir -p build/coverage
-	$(MAKE) test COVERAGE="--cov --cov-report=term-missing:skip-covered --cov-fail-under=95"
+	$(MAKE) test JOBS=3 COVERAGE="--cov --cov-report=term-missing:skip-covered --cov-fail-under=95"
 
 # Trainings killed at random moments, full disks, several workers, fuzzing, real installations.
 torture: .venv/ready
