@@ -194,7 +194,7 @@ def test_the_peer_that_is_quoted_is_the_one_that_comes_closest():
         ours = results[network]["graph"]["rates"]
         peers = {n: r["rates"] for n, r in results[network].items() if n in PEERS and n not in HALF}
         ratios = [statistics.median(map(operator.truediv, ours, theirs)) for theirs in peers.values()]
-        assert min(ratios) == pytest.approx(float(ratio), abs=6e-3)
+        assert min(ratios) == pytest.approx(float(ratio), abs=5e-3)
 
 
 def test_the_page_of_speed_quotes_the_profile_and_the_quality():
