@@ -518,7 +518,7 @@ def test_broken_files_are_named_and_can_be_left_out(tmp_path, capsys):
     for i in range(7):
         (folder / "class0" / f"broken{i}.png").write_bytes(b"no image")
     with pytest.raises(
-        UserError, match=r"broken0.png cannot be read .*; skip_broken .--skip-broken. leaves such files out"
+        UserError, match=r"broken0.png cannot be read .*; skip_broken \(--skip-broken\) leaves such files out"
     ):
         load_data(folder)
     data = load_data(folder, skip_broken=True)
